@@ -1,0 +1,317 @@
+"""The front door: one command line, `rater --help`.
+
+It introduces the doors to each other and turns what they refuse into one sentence and an exit status:
+0 done, 1 a check failed, 2 wrong usage, configuration or deck. A user never sees a stack trace.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+FILE = click.Path(path_type=Path)
+
+HELP = """Rate call records and debit minute pools and credits, exactly once.
+
+\b
+First look:         rater demo
+Rate a file:        rater rate calls.jsonl --rates rates/example-usd --commands accounts.jsonl --out rated
+Go on tomorrow:     rater rate more.jsonl.gz --rates rates/example-usd --state rated/state.db --out rated
+Why this price:     rater explain --rates rates/example-usd --state rated/state.db --call call.json
+Who has what left:  rater balance contoso --state rated/state.db
+Prove the books:    rater audit --state rated/state.db --out rated
+Check a deck:       rater deck lint rates/example-usd
+From a switch:      rater rate Master.csv --source asterisk-csv --profile pbx.toml --rates rates/example-usd
+
+Exit status: 0 done (rejections included), 1 a check failed, 2 wrong usage, configuration or deck.
+"""
+
+
+class _Problem(click.ClickException):
+    """Wrong usage, configuration or deck: one sentence, exit status 2."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"rater: {self.format_message()}", err=True)
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo(f"rater: {message}", err=True)
+    sys.exit(status)
+
+
+def _print_json(value: Any) -> None:
+    import orjson
+
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.flush()
+
+
+def _load_rules(rates: Path, plans: Path | None) -> Any:
+    from rater.core.plans import PlansRefused
+    from rater.doors.decks import DeckRefused
+    from rater.doors.rules import load_rule_book
+
+    try:
+        return load_rule_book(rates, plans)
+    except (DeckRefused, PlansRefused) as refused:
+        raise _Problem(str(refused)) from None
+    except OSError as error:
+        raise _Problem(f"{error.filename}: {error.strerror}") from None
+
+
+def _expected_problems() -> tuple[type[Exception], ...]:
+    from rater.doors.files.balance import UnknownTenant
+    from rater.doors.files.inputs import InputProblem
+    from rater.doors.files.outputs import OutputProblem
+    from rater.doors.files.store import StateProblem
+
+    return InputProblem, OutputProblem, StateProblem, UnknownTenant
+
+
+def _announce_compilation() -> None:
+    """Say what a cold start is doing; a person would take twenty silent seconds for a hang."""
+    from rater.core.compiled import is_warm
+
+    if not is_warm():
+        click.echo("rater: first start on this machine: compiling the engine, once, about 20 seconds ...", err=True)
+
+
+@click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="rater")
+def cli() -> None:
+    """See HELP."""
+
+
+@cli.command("rate")
+@click.argument("calls", nargs=-1, metavar="CDRS...")
+@click.option("--rates", required=True, type=FILE, help="Deck folder, or a folder of deck folders (one a currency).")
+@click.option("--commands", multiple=True, metavar="FILE", help="Account commands, applied before the calls. Repeatable.")
+@click.option("--state", type=FILE, help="State file; a later run goes on where the last one ended. [OUT/state.db]")
+@click.option("--out", type=FILE, default=Path("rated"), show_default=True, help="Folder of the output files.")
+@click.option("--recharge", type=click.Choice(["none", "approve", "decline"]), default="none", show_default=True,
+              help="Answer recharge requests at once.")  # fmt: skip
+@click.option("--source", default="canonical", show_default=True, help="What wrote the call records: canonical, asterisk-csv, graph-pstn, graph-direct-routing.")
+@click.option("--profile", type=FILE, help="Source profile (TOML): zone, layout, tenants, numbers.")
+@click.option("--plans", type=FILE, help="Calling plans (CSV). [beside the decks, else the shipped ones]")
+@click.option("--abandon-unfinished", is_flag=True, help="Leave the rest of an interrupted run undone.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output and nothing else.")
+def rate_command(calls: tuple[str, ...], rates: Path, commands: tuple[str, ...], state: Path | None, out: Path,
+                 recharge: str, source: str, profile: Path | None, plans: Path | None, abandon_unfinished: bool,
+                 as_json: bool) -> None:  # fmt: skip
+    """Rate files of call records (JSON lines, .gz, or - for standard input).
+
+    \b
+    rater rate monday.jsonl tuesday.jsonl.gz --rates rates/example-usd --commands accounts.jsonl
+    zcat calls.gz | rater rate - --rates rates/example-usd --state billing.db --out rated --json
+    rater rate Master.csv --source asterisk-csv --profile pbx.toml --rates rates/example-usd
+
+    Exactly once: interrupted at any moment, the same command again ends in the same bytes. Records delivered twice are
+    counted and dropped. Bad records end in rejected-cdrs.jsonl with their bytes, a reason and their place.
+    """
+    from rater.doors.files.rate import RateRequest, rate, settings_from_environment, summary_object
+    from rater.doors.files.show import progress_bar, show_summary
+
+    if not calls and not commands:
+        raise click.UsageError("nothing to do: name files of call records, or --commands, or both")
+    source_profile, profile_text = _load_profile(source, profile)
+    _announce_compilation()
+    try:
+        settings = settings_from_environment()
+    except ValueError as error:
+        raise _Problem(str(error)) from None
+    request = RateRequest(list(calls), list(commands), state or out / "state.db", out, recharge, source, source_profile,
+                          profile_text, abandon_unfinished=abandon_unfinished, **settings)  # fmt: skip
+    book = _load_rules(rates, plans)
+    with progress_bar([*commands, *calls]) as progress:
+        summary = rate(request, book, progress)
+    if as_json:
+        _print_json(summary_object(summary, request))
+    else:
+        show_summary(summary, request)
+
+
+def _load_profile(source: str, profile: Path | None) -> tuple[Any, str]:
+    from rater.sources import SOURCES, ProfileRefused, load_profile
+
+    if source == "canonical":
+        if profile is not None:
+            raise click.UsageError("--profile goes with a --source other than canonical")
+        return None, ""
+    if source not in SOURCES:
+        raise click.UsageError(f"--source is '{source}'; expected canonical or one of: {', '.join(sorted(SOURCES))}")
+    if profile is None:
+        raise click.UsageError(f"--source {source} needs --profile FILE.toml; docs/sources.md shows one")
+    try:
+        return load_profile(profile), profile.read_text()
+    except ProfileRefused as refused:
+        raise _Problem(str(refused)) from None
+    except OSError as error:
+        raise _Problem(f"{profile}: {error.strerror}") from None
+
+
+@cli.command("explain")
+@click.option("--rates", required=True, type=FILE, help="Deck folder, or a folder of deck folders.")
+@click.option("--call", required=True, metavar="FILE|-", help="One call record.")
+@click.option("--commands", multiple=True, metavar="FILE", help="Account commands to imagine first. Repeatable.")
+@click.option("--state", type=FILE, help="The state to explain against; it is not changed.")
+@click.option("--plans", type=FILE, help="Calling plans (CSV). [beside the decks, else the shipped ones]")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output and nothing else.")
+def explain_command(rates: Path, call: str, commands: tuple[str, ...], state: Path | None, plans: Path | None,
+                    as_json: bool) -> None:  # fmt: skip
+    """Every step to the price of one call; changes nothing.
+
+    \b
+    rater explain --rates rates/example-usd --state rated/state.db --call call.json
+    echo '{"record_id":"x", ...}' | rater explain --rates rates/example-usd --commands accounts.jsonl --call -
+    """
+    from rater.doors.files.explain import CallRefused, explain
+    from rater.doors.files.show import show_explanation
+
+    _announce_compilation()
+    book = _load_rules(rates, plans)
+    try:
+        told = explain(book, call, list(commands), state)
+    except CallRefused as refused:
+        _fail(str(refused), 1)
+        return
+    if as_json:
+        _print_json(told)
+    else:
+        show_explanation(told)
+
+
+@cli.command("balance")
+@click.argument("tenant")
+@click.option("--state", required=True, type=FILE, help="State file of `rater rate`.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output and nothing else.")
+def balance_command(tenant: str, state: Path, as_json: bool) -> None:
+    """Wallet, lots, pools, licences, recharge and recent events of one tenant.
+
+    \b
+    rater balance contoso --state rated/state.db
+    """
+    from rater.doors.files.balance import balance
+    from rater.doors.files.show import show_balance
+
+    told = balance(state, tenant)
+    if as_json:
+        _print_json(told)
+    else:
+        show_balance(told)
+
+
+@cli.command("audit")
+@click.option("--state", required=True, type=FILE, help="State file of `rater rate`.")
+@click.option("--out", required=True, multiple=True, type=FILE, help="Folder of the output files. Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output and nothing else.")
+def audit_command(state: Path, out: tuple[Path, ...], as_json: bool) -> None:
+    """Derive every balance again from the log; exit status 1 and the first difference if there is any.
+
+    \b
+    rater audit --state rated/state.db --out rated
+    """
+    from rater.doors.files.audit import Difference, audit
+    from rater.doors.files.show import counting, show_audit
+
+    _announce_compilation()
+    try:
+        with counting("auditing") as progress:
+            audited = audit(state, list(out), progress)
+    except Difference as difference:
+        if as_json:
+            _print_json({"ok": False, "difference": str(difference)})
+            sys.exit(1)
+        _fail(f"the books do not agree: {difference}", 1)
+        return
+    if as_json:
+        from dataclasses import asdict
+
+        _print_json({"ok": True, **asdict(audited)})
+    else:
+        show_audit(audited)
+
+
+@cli.command("demo")
+@click.option("--out", type=FILE, default=Path("demo"), show_default=True, help="Folder the demo leaves its files in.")
+def demo_command(out: Path) -> None:
+    """The whole loop on invented traffic, no broker: rate, debit, pool 80 %, recharge, balance zero, summary."""
+    from rater.doors.files.demo import demo
+
+    _announce_compilation()
+    demo(out)
+
+
+@cli.command("warm-up")
+def warm_up_command() -> None:
+    """Compile the engine now, so that no later start has to (for images and installs)."""
+    from rater.doors.clock import stopwatch
+    from rater.doors.files.warm_up import warm_up
+
+    seconds = stopwatch()
+    warm_up()
+    click.echo(f"rater: the engine is compiled ({seconds():.1f} s)", err=True)
+
+
+@cli.group("deck")
+def deck_group() -> None:
+    """Rate decks."""
+
+
+@deck_group.command("lint")
+@click.argument("deck", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output and nothing else.")
+def deck_lint_command(deck: Path, as_json: bool) -> None:
+    """Find what is wrong or odd in a deck: file, line, what was found, what was expected.
+
+    \b
+    rater deck lint rates/example-usd
+
+    Exit status 1 if there is an error (the deck would be refused), 0 if there are only warnings.
+    """
+    from rater.doors.decks import lint_deck
+    from rater.doors.files.show import show_lint
+
+    report = lint_deck(deck)
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        show_lint(report)
+    if report.errors:
+        sys.exit(1)
+
+
+def _run(command: Callable[[], Any]) -> int:
+    try:
+        command()
+    except SystemExit as stop:
+        return int(stop.code or 0) if not isinstance(stop.code, str) else 2
+    except BrokenPipeError:
+        return 0
+    except _expected_problems() as problem:
+        click.echo(f"rater: {problem}", err=True)
+        return 2
+    except KeyboardInterrupt:
+        click.echo("rater: interrupted; the same command goes on from the last committed batch", err=True)
+        return 130
+    except Exception as error:
+        if "RATER_TRACEBACK" in os.environ:
+            raise
+        click.echo(
+            f"rater: unexpected: {type(error).__name__}: {error}. Nothing uncommitted counts. Set RATER_TRACEBACK=1 to see where.",
+            err=True,
+        )
+        return 2
+    return 0
+
+
+def main() -> None:
+    sys.exit(_run(cli))
+
+
+if __name__ == "__main__":
+    main()

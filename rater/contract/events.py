@@ -1,0 +1,187 @@
+"""News -> account events: CloudEvents 1.0, structured JSON (topic `account-events`).
+
+`id` is a function of what happened (tenant, type, period, crossing), `time` comes from the data.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from rater.contract.rated import put_pool_name
+from rater.core.calls import CALL_TYPES, REFUSED_WITHOUT_CREDIT
+from rater.core.instants import DAY_MS, NEVER_MS, day_text, instant_text
+from rater.core.thresholds import (
+    BALANCE_ZERO,
+    LOT_EXPIRED,
+    POOL_REACHED,
+    RATE_MISSING,
+    RECHARGE_FAILED,
+    RECHARGE_REQUESTED,
+    RECHARGE_SUCCEEDED,
+    SERVICE_BLOCKED,
+    SERVICE_RESTORED,
+)
+
+Array = np.ndarray[Any, Any]
+
+EVENT_TYPES = {
+    POOL_REACHED: "pool.reached",
+    RECHARGE_REQUESTED: "recharge.requested",
+    RECHARGE_SUCCEEDED: "recharge.succeeded",
+    RECHARGE_FAILED: "recharge.failed",
+    BALANCE_ZERO: "balance.zero",
+    SERVICE_BLOCKED: "service.blocked",
+    SERVICE_RESTORED: "service.restored",
+    LOT_EXPIRED: "lot.expired",
+    RATE_MISSING: "rate.missing",
+}
+
+
+def row_name(row: Any) -> str:
+    """The name a row carries as raw characters (tenant, lot, digits)."""
+    return bytes(row.name[: row.name_length]).decode()
+
+
+def json_name(row: Any) -> str:
+    """The name of a user, kept in JSON text form."""
+    name: str = orjson.loads(b'"' + bytes(row.name[: row.name_length]) + b'"')
+    return name
+
+
+def currency_text(currency: int) -> str:
+    return int(currency).to_bytes(3, "big").decode()
+
+
+def pool_name(pool: Any, users: Array) -> str:
+    """As a rated call writes it."""
+    out = np.zeros(400, np.uint8)
+    end = put_pool_name(out, 0, pool, users)
+    name: str = orjson.loads(b'"' + out[:end].tobytes() + b'"')
+    return name
+
+
+def recharge_id(tenant: str, number: int) -> str:
+    return f"{tenant}:recharge:{int(number)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What made the news: a command's fields, or a call's type and record id."""
+
+    command: dict[str, Any] | None
+    call_type: str
+    record_id: str
+    input: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The rows an event is told from."""
+
+    accounts: Array
+    pools: Array
+    users: Array
+
+
+Details = tuple[str, dict[str, Any]]
+
+
+def _pool_reached(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    name = pool_name(shown.pools[news.pool], shown.users)
+    data = {"percent": int(news.number), "pool": name, "capacity": int(news.capacity), "used": int(news.used)}
+    return f"{name}/{int(news.number)}", data
+
+
+def _money(news: Any, shown: Shown) -> dict[str, Any]:
+    return {
+        "balance_micros": int(news.balance_micros),
+        "currency": currency_text(shown.accounts[news.account].currency),
+    }
+
+
+def _recharge_requested(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    asked = {
+        "recharge_id": recharge_id(tenant, news.number),
+        "amount_micros": int(news.amount_micros),
+        "trigger_micros": int(news.capacity),
+    }
+    return str(int(news.number)), asked | _money(news, shown)
+
+
+def _recharge_succeeded(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    command = cause.command or {}
+    told = {k: command.get(k) for k in ("recharge_id", "lot_id")} | {"amount_micros": int(news.amount_micros)}
+    return str(command.get("command_id")), told | _money(news, shown)
+
+
+def _recharge_failed(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    command = cause.command or {}
+    told = {k: command.get(k) for k in ("recharge_id", "reason")}
+    wait = {"failures": int(news.number), "next_attempt_after": instant_text(news.until_ms)}
+    return str(command.get("command_id")), told | _money(news, shown) | wait
+
+
+def _balance_zero(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    return str(int(news.number)), _money(news, shown) | {"crossing": int(news.number)}
+
+
+def _service(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    return str(int(news.number)), {"call_types": list(REFUSED_WITHOUT_CREDIT)} | _money(news, shown)
+
+
+def _lot_expired(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    name = row_name(news)
+    told = {
+        "lot_id": name,
+        "forfeited_micros": int(news.amount_micros),
+        "expires_at": instant_text(news.until_ms) if news.until_ms < NEVER_MS else None,
+    }
+    return name, told | _money(news, shown)
+
+
+def _rate_missing(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    digits, day = row_name(news), day_text(int(news.number) * DAY_MS)
+    told = {"digits": digits, "day": day, "call_type": cause.call_type, "record_id": cause.record_id}
+    return f"{digits}/{day}", told
+
+
+_TELL: dict[int, Callable[[Any, Shown, str, Cause], Details]] = {
+    POOL_REACHED: _pool_reached,
+    RECHARGE_REQUESTED: _recharge_requested,
+    RECHARGE_SUCCEEDED: _recharge_succeeded,
+    RECHARGE_FAILED: _recharge_failed,
+    BALANCE_ZERO: _balance_zero,
+    SERVICE_BLOCKED: _service,
+    SERVICE_RESTORED: _service,
+    LOT_EXPIRED: _lot_expired,
+    RATE_MISSING: _rate_missing,
+}
+
+
+def encode_event(news: Any, shown: Shown, cause: Cause) -> bytes:
+    """One line of `account-events`, without its line feed."""
+    tenant = row_name(shown.accounts[news.account])
+    kind = EVENT_TYPES[int(news.kind)]
+    period, data = _TELL[int(news.kind)](news, shown, tenant, cause)
+    data["account_version"] = int(news.version)
+    data["input"] = cause.input
+    data["cause"] = "command" if cause.command is not None else "call"
+    return orjson.dumps(
+        {
+            "specversion": "1.0",
+            "id": f"{tenant}/{kind}/{period}",
+            "source": "rater",
+            "type": f"rater.{kind}",
+            "subject": tenant,
+            "time": instant_text(news.at_ms),
+            "datacontenttype": "application/json",
+            "data": data,
+        }
+    )
+
+
+def call_type_text(code: int) -> str:
+    return CALL_TYPES[int(code)]

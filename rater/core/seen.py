@@ -1,0 +1,80 @@
+"""Ids seen, each charged once: an open-addressing set of 16-byte slots, at most 13/16 full, at least half of that.
+
+A slot keeps 96 bits of the keyed hash of (kind, tenant, id) and a 32-bit check of the content: two ids among a thousand
+million meet with probability 6e-12; a conflict passes for a duplicate once in four thousand million conflicts. Memory is
+16 bytes / fill: 20 to 39.4 bytes an id.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from rater.core.compiled import kernel
+
+U8 = np.uint64
+LOW_32 = U8(0xFFFFFFFF)
+HIGH_32 = U8(0xFFFFFFFF00000000)
+
+NEW, SAME, OTHER = 0, 1, 2
+FILL_NUMERATOR, FILL_DENOMINATOR = 13, 16
+SMALLEST = 1 << 10
+
+
+def slots_for(ids: int) -> int:
+    """The smallest power of two that keeps `ids` at most 13/16 full."""
+    slots = SMALLEST
+    while slots * FILL_NUMERATOR < ids * FILL_DENOMINATOR:
+        slots *= 2
+    return slots
+
+
+@kernel
+def entry_of(high: Any, low: Any, content: Any) -> Any:
+    """The two words of a slot; the first is never 0, which marks an empty slot."""
+    first = high if high != U8(0) else U8(1)
+    return first, (low & HIGH_32) | (content & LOW_32)
+
+
+@kernel
+def place_of(seen: Any, first: Any, second: Any) -> Any:
+    """The slot that holds this id or, where none does, the empty one it would take."""
+    mask = seen.shape[0] - 1
+    slot = np.int64(first & U8(mask))
+    while seen[slot, 0] != U8(0):
+        if seen[slot, 0] == first and (seen[slot, 1] ^ second) & HIGH_32 == U8(0):
+            return slot
+        slot = (slot + 1) & mask
+    return slot
+
+
+@kernel
+def verdict(seen: Any, slot: Any, second: Any) -> Any:
+    """NEW, SAME (a duplicate) or OTHER (same id, other content)."""
+    if seen[slot, 0] == U8(0):
+        return NEW
+    return SAME if (seen[slot, 1] ^ second) & LOW_32 == U8(0) else OTHER
+
+
+@kernel
+def remember(seen: Any, fresh: Any, tally: Any, slot: Any, first: Any, second: Any) -> None:
+    seen[slot, 0] = first
+    seen[slot, 1] = second
+    fresh[tally[1], 0] = first
+    fresh[tally[1], 1] = second
+    tally[0] += 1
+    tally[1] += 1
+
+
+@kernel
+def refill(seen: Any, entries: Any, count: Any) -> None:
+    """Enter ids that are known to be distinct: after a restore, or when the set grew."""
+    mask = seen.shape[0] - 1
+    for k in range(count):
+        first = entries[k, 0]
+        if first == U8(0):
+            continue
+        slot = np.int64(first & U8(mask))
+        while seen[slot, 0] != U8(0):
+            slot = (slot + 1) & mask
+        seen[slot, 0] = first
+        seen[slot, 1] = entries[k, 1]

@@ -1,0 +1,150 @@
+"""The state of one partition: shelves of rows and the ids seen, as arrays that grow between batches.
+
+Kernels never allocate rows: `reserve` makes room before a batch for the most that its commands and calls could add.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rater.core.accounts import ACCOUNT, DIRTY, FLEET, FREE, LOT, NUMBER, POOL, ROWS, STAMP, USER, Books, Shelf, index_rows
+from rater.core.seen import SMALLEST, refill, slots_for
+
+Array = np.ndarray[Any, Any]
+
+SHELVES: dict[str, np.dtype[Any]] = {
+    "accounts": ACCOUNT,
+    "lots": LOT,
+    "users": USER,
+    "fleets": FLEET,
+    "pools": POOL,
+    "numbers": NUMBER,
+}
+WITHOUT_INDEX = frozenset({"lots"})
+_SMALLEST_SHELF = 64
+
+
+def _records(count: int, dtype: np.dtype[Any]) -> Array:
+    return np.zeros(count, dtype).view(np.recarray)
+
+
+def _index_for(rows: int) -> Array:
+    return np.zeros(1 << max(7, (2 * rows - 1).bit_length()), np.uint64)
+
+
+def _new_shelf(dtype: np.dtype[Any], capacity: int) -> Shelf:
+    tally = np.zeros(4, np.int64)
+    tally[FREE] = -1
+    tally[STAMP] = 1  # rows carry 0 until they are touched
+    return Shelf(
+        _records(capacity, dtype), _index_for(capacity), np.zeros(capacity, np.int64), np.zeros(capacity, np.int64), tally
+    )
+
+
+def _grown(shelf: Shelf, capacity: int, indexed: bool) -> Shelf:
+    count = int(shelf.tally[ROWS])
+    rows = _records(capacity, shelf.rows.dtype)
+    rows[:count] = shelf.rows[:count]
+    stamps = np.zeros(capacity, np.int64)
+    stamps[:count] = shelf.stamps[:count]
+    dirty = np.zeros(capacity, np.int64)
+    changed = int(shelf.tally[DIRTY])
+    dirty[:changed] = shelf.dirty[:changed]
+    index = _index_for(capacity)
+    if indexed:
+        index_rows(rows, count, index)
+    return Shelf(rows, index, stamps, dirty, shelf.tally)
+
+
+@dataclass(slots=True)
+class State:
+    """Rows and ids of one partition. `key` is the SipHash key that names them; it is made once and kept with the state."""
+
+    key: Array
+    shelves: dict[str, Shelf] = field(default_factory=dict)
+    seen: Array = field(default_factory=lambda: np.zeros((SMALLEST, 2), np.uint64))
+    fresh: Array = field(default_factory=lambda: np.zeros((SMALLEST, 2), np.uint64))
+    seen_tally: Array = field(default_factory=lambda: np.zeros(2, np.int64))
+    scratch: Array = field(default_factory=lambda: np.zeros(64, np.uint8))
+
+    @staticmethod
+    def empty(key: bytes = bytes(16)) -> "State":
+        """A state without tenants. A fixed key makes runs comparable; a door that faces the world draws a random one."""
+        state = State(np.frombuffer(key, np.uint64).copy())
+        for name, dtype in SHELVES.items():
+            state.shelves[name] = _new_shelf(dtype, _SMALLEST_SHELF)
+        return state
+
+    def books(self) -> Books:
+        return Books(
+            *(self.shelves[name] for name in SHELVES),
+            seen=self.seen,
+            fresh=self.fresh,
+            seen_tally=self.seen_tally,
+            key=self.key,
+            scratch=self.scratch,
+        )
+
+    def rows(self, name: str) -> Array:
+        """The rows in use of one shelf."""
+        shelf = self.shelves[name]
+        used: Array = shelf.rows[: int(shelf.tally[ROWS])]
+        return used
+
+    def reserve(self, commands: int, calls: int) -> None:
+        """Make room for what so many commands and calls could add at most."""
+        need = {"accounts": commands, "lots": commands, "users": commands, "fleets": commands, "numbers": commands,
+                "pools": calls}  # fmt: skip
+        for name, more in need.items():
+            shelf = self.shelves[name]
+            wanted = int(shelf.tally[ROWS]) + more
+            if wanted > shelf.rows.size:
+                self.shelves[name] = _grown(shelf, max(2 * shelf.rows.size, wanted), name not in WITHOUT_INDEX)
+        more = 2 * (commands + calls)
+        slots = slots_for(int(self.seen_tally[0]) + more)
+        if slots > self.seen.shape[0]:
+            bigger = np.zeros((slots, 2), np.uint64)
+            refill(bigger, self.seen, self.seen.shape[0])
+            self.seen = bigger
+        if int(self.seen_tally[1]) + more > self.fresh.shape[0]:
+            fresh = np.zeros((max(2 * self.fresh.shape[0], int(self.seen_tally[1]) + more), 2), np.uint64)
+            fresh[: self.seen_tally[1]] = self.fresh[: self.seen_tally[1]]
+            self.fresh = fresh
+
+    def changed(self) -> dict[str, Array]:
+        """Row numbers touched since `committed`, ascending."""
+        return {name: np.sort(shelf.dirty[: int(shelf.tally[DIRTY])]) for name, shelf in self.shelves.items()}
+
+    def fresh_ids(self) -> Array:
+        """Ids first seen since `committed`, in order: uint64[n, 2]."""
+        ids: Array = self.fresh[: int(self.seen_tally[1])]
+        return ids
+
+    def committed(self) -> None:
+        """What was changed is safe elsewhere: the next batch starts a clean list."""
+        for shelf in self.shelves.values():
+            shelf.tally[DIRTY] = 0
+            shelf.tally[STAMP] += 1
+        self.seen_tally[1] = 0
+
+    def restore_shelf(self, name: str, rows: Array, free: int) -> None:
+        """Take rows as they were stored; the index is made again from them."""
+        dtype = SHELVES[name]
+        count = len(rows)
+        shelf = _new_shelf(dtype, max(_SMALLEST_SHELF, count + count // 4))
+        shelf.rows[:count] = rows
+        shelf.tally[ROWS] = count
+        shelf.tally[FREE] = free
+        if name not in WITHOUT_INDEX:
+            index_rows(shelf.rows, count, shelf.index)
+        self.shelves[name] = shelf
+
+    def restore_seen(self, ids: Array) -> None:
+        self.seen = np.zeros((slots_for(len(ids)), 2), np.uint64)
+        refill(self.seen, ids, len(ids))
+        self.seen_tally[0] = len(ids)
+
+    def seen_bytes(self) -> int:
+        """Memory of the ids seen."""
+        return int(self.seen.nbytes)

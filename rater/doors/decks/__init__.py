@@ -1,0 +1,51 @@
+"""Rate decks on disk: read through a profile, linted, and refused whole where there is an error."""
+
+from pathlib import Path
+
+from rater.core.deck import RateDeck, make_deck
+from rater.doors.decks.findings import ERROR, DeckRefused, Finding, LintReport
+from rater.doors.decks.lint import lint_rates
+from rater.doors.decks.profile import INBOUND, read_profile
+from rater.doors.decks.reading import ReadDeck, read_inbound, read_outbound
+
+__all__ = ["DeckRefused", "Finding", "LintReport", "lint_deck", "load_deck"]
+
+
+def _read(folder: Path) -> tuple[RateDeck | None, LintReport]:
+    report = LintReport(str(folder))
+    profile, report.findings = read_profile(folder)
+    if profile is None:
+        return None, report
+    read = ReadDeck(findings=report.findings)
+    inbound = folder / INBOUND
+    try:
+        if profile.file.exists() or profile.terms.direction in ("outbound", "both", "out") or not inbound.exists():
+            read_outbound(profile, profile.file, read)
+        if inbound.exists():
+            read_inbound(inbound, read)
+    except FileNotFoundError as error:
+        report.findings.append(Finding(ERROR, "no_file", str(error.filename), 0, "no such file", "the CSV file that deck.toml names"))
+    except OSError as error:
+        report.findings.append(Finding(ERROR, "no_file", str(error.filename), 0, f"{error.strerror}", "a readable file"))
+    except UnicodeDecodeError as error:
+        found = f"byte {error.start} is not {error.encoding}"
+        report.findings.append(Finding(ERROR, "bad_encoding", str(profile.file), 0, found, "the file's encoding in deck.toml"))
+    report.rows, report.inbound_rows = len(read.rates), len(read.inbound)
+    if not read.rates and not read.inbound and not report.errors:
+        report.findings.append(Finding(ERROR, "empty_deck", str(profile.file), 0, "no row", "at least one rate"))
+    deck = make_deck(profile.terms, read.rates, read.inbound)
+    report.findings += lint_rates(read, deck, profile.ceiling_nanos, str(profile.file))
+    return deck, report
+
+
+def lint_deck(folder: Path) -> LintReport:
+    """Everything that is wrong or odd in a deck folder."""
+    return _read(Path(folder))[1]
+
+
+def load_deck(folder: Path) -> RateDeck:
+    """The deck of a folder; raises `DeckRefused` with every finding where there is an error."""
+    deck, report = _read(Path(folder))
+    if deck is None or report.errors:
+        raise DeckRefused(report)
+    return deck

@@ -1,0 +1,503 @@
+"""The hallway: bytes of commands and calls in, bytes of answers out. No broker, no file, no clock, no await.
+
+`decide` reads a batch in order, commands before calls, and changes the rows of the state; every door runs this one
+function. How many records a batch holds changes nothing in the answers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from rater.contract.commands import decode_commands
+from rater.contract.counts import Counts
+from rater.contract.events import Cause, Shown, call_type_text, encode_event
+from rater.contract.rated import LINE_ROOM, LOT_ROOM, write_rated
+from rater.contract.reader import read_slowly
+from rater.contract.rejected import call_detail, encode_rejection
+from rater.contract.scanner import READ, RECORD_BYTES_MAX, UNSURE, scan, scan_scratch
+from rater.core.accounts import Books, balance_of, find, touch
+from rater.core.administration import DUPLICATE, apply_command
+from rater.core.calls import CALL
+from rater.core.charging import ANSWER, OUTCOMES
+from rater.core.compiled import kernel
+from rater.core.hashing import KIND_CALL, KIND_TENANT, identity
+from rater.core.payers import Rules, settle
+from rater.core.reasons import CONFLICT, KEY_MISMATCH, UNKNOWN_TENANT, InvariantBroken, Reason
+from rater.core.seen import NEW, SAME, entry_of, place_of, remember, verdict
+from rater.core.state import State
+from rater.core.thresholds import NEWS, NEWS_PER_RECORD, expire_lots, watch_balance
+from rater.core.words import PADDING, as_buffer
+
+Array = np.ndarray[Any, Any]
+
+# Why the loop over calls came back.
+DONE, OUT_FULL, NEWS_FULL, DRAW_FULL, ASKED = range(5)
+
+# Places of the tally: outcomes first.
+T_DUPLICATES, T_POOL_MINUTES, T_CREDIT_MINUTES, T_UNKNOWN_FIELDS, T_REJECTED, T_RATED = range(6, 12)
+CURRENCIES_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Records of one input in one buffer: where each begins and ends, its offset, and its key where the log has keys."""
+
+    buffer: Array  # uint8, padded
+    starts: Array
+    ends: Array
+    offsets: Array
+    key_starts: Array  # -1: no key
+    key_ends: Array
+
+    @property
+    def count(self) -> int:
+        return int(self.starts.size)
+
+    def raw(self, place: int) -> bytes:
+        raw: bytes = self.buffer[self.starts[place] : self.ends[place]].tobytes()
+        return raw
+
+    def key(self, place: int) -> bytes | None:
+        start = int(self.key_starts[place])
+        return None if start < 0 else self.buffer[start : self.key_ends[place]].tobytes()
+
+
+def records_of(raws: list[bytes], first_offset: int = 0) -> Records:
+    """Records from a list of bytes, without keys."""
+    lengths = np.array([len(raw) for raw in raws], np.int64)
+    ends = np.cumsum(lengths)
+    none = np.full(len(raws), -1, np.int64)
+    offsets = np.arange(first_offset, first_offset + len(raws), dtype=np.int64)
+    return Records(as_buffer(b"".join(raws)), ends - lengths, ends, offsets, none, none)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFault:
+    """A record that a source could not make canonical: it is rejected as it came."""
+
+    raw: bytes
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one call of `decide` reads. `faults`: places among the calls that a source already refused."""
+
+    partition: int
+    commands: Records
+    calls: Records
+    first_command: int = 0  # offsets where the two inputs stand before this batch
+    first_call: int = 0
+    faults: dict[int, SourceFault] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Everything a batch says, and in which order its inputs were decided."""
+
+    segments: list[list[int]] = field(default_factory=list)  # [command from, to, call from, to], in order
+    rated: list[bytes] = field(default_factory=list)  # blocks of lines, each line with its line feed
+    events: list[bytes] = field(default_factory=list)  # lines without line feed
+    rejected_cdrs: list[bytes] = field(default_factory=list)
+    rejected_commands: list[bytes] = field(default_factory=list)
+    applied: list[tuple[int, bytes]] = field(default_factory=list)  # (offset, bytes) of each command applied
+    requests: list[dict[str, Any]] = field(default_factory=list)  # data of each recharge requested, with `time`, `subject`
+    counts: Counts = field(default_factory=Counts)
+
+
+# A recharge request, and how many requests this very record has led to so far -> the command that answers it.
+Respond = Callable[[dict[str, Any], int], bytes]
+
+
+@kernel
+def same_bytes(buffer: Any, a: Any, a_end: Any, b: Any, b_end: Any) -> Any:
+    if a_end - a != b_end - b:
+        return False
+    for k in range(a_end - a):
+        if buffer[a + k] != buffer[b + k]:
+            return False
+    return True
+
+
+@kernel
+def count_charge(currencies: Any, charges: Any, currency: Any, charge: Any) -> None:
+    for k in range(currencies.size):
+        if currencies[k] == currency or currencies[k] == 0:
+            currencies[k] = currency
+            charges[k] += charge
+            return
+
+
+@kernel
+def decide_calls(
+    books: Books,
+    rules: Rules,
+    buffer: Any,
+    starts: Any,
+    ends: Any,
+    offsets: Any,
+    key_starts: Any,
+    key_ends: Any,
+    partition: Any,
+    calls: Any,
+    first: Any,
+    text_room: Any,
+    stop_when_asked: Any,
+    out: Any,
+    out_at: Any,
+    answers: Any,
+    draw_rows: Any,
+    draw_micros: Any,
+    news: Any,
+    news_tally: Any,
+    tally: Any,
+    currencies: Any,
+    charges: Any,
+) -> Any:
+    """The loop: (next record, next free place of `out`, why it came back)."""
+    key_0, key_1 = books.key[0], books.key[1]
+    decks = rules.decks
+    answer = answers[0]
+    for r in range(first, calls.size):
+        call = calls[r]
+        if call.reason != READ:
+            tally[10] += 1
+            continue
+        if key_starts[r] >= 0:
+            if not same_bytes(buffer, key_starts[r], key_ends[r], call.tenant_at, call.tenant_end):
+                call.reason = KEY_MISMATCH
+                tally[10] += 1
+                continue
+        high, low = identity(key_0, key_1, KIND_TENANT, 0, buffer, call.tenant_at, call.tenant_end)
+        account_row = find(books.accounts, high, low)
+        if account_row < 0:
+            call.reason = UNKNOWN_TENANT
+            tally[10] += 1
+            continue
+        high, low = identity(key_0, key_1, KIND_CALL, account_row, buffer, call.record_at, call.record_end)
+        entry, check = entry_of(high, low, call.content)
+        slot = place_of(books.seen, entry, check)
+        known = verdict(books.seen, slot, check)
+        if known != NEW:
+            call.reason = DUPLICATE if known == SAME else CONFLICT
+            tally[6 if known == SAME else 10] += 1
+            continue
+        account = books.accounts.rows[account_row]
+        if out.size - out_at < LINE_ROOM + text_room + ends[r] - starts[r] + account.lot_count * LOT_ROOM:
+            return r, out_at, OUT_FULL
+        if news.size - news_tally[0] < NEWS_PER_RECORD + account.lot_count:
+            return r, out_at, NEWS_FULL
+        if draw_rows.size < account.lot_count:
+            return r, out_at, DRAW_FULL
+        remember(books.seen, books.fresh, books.seen_tally, slot, entry, check)
+        touch(books.accounts, account_row)
+        account.version += 1
+        account.last_seen_ms = max(account.last_seen_ms, call.end_ms)
+        before = balance_of(account)
+        if expire_lots(news, news_tally, account_row, account, books.lots, r, 1, call.end_ms):
+            watch_balance(news, news_tally, account_row, account, before, r, 1, call.end_ms, False)
+            before = balance_of(account)
+        settle(
+            books, rules, buffer, account_row, account, call, answer, draw_rows, draw_micros, news, news_tally, r
+        )
+        if balance_of(account) != before:
+            watch_balance(news, news_tally, account_row, account, before, r, 1, call.end_ms, True)
+        out_at = write_rated(
+            out,
+            out_at,
+            buffer,
+            starts[r],
+            ends[r],
+            call,
+            answer,
+            account,
+            books.pools.rows,
+            books.users.rows,
+            books.lots.rows,
+            draw_rows,
+            draw_micros,
+            decks.heads,
+            decks.rows,
+            decks.texts,
+            partition,
+            offsets[r],
+        )
+        tally[answer.outcome] += 1
+        tally[7] += answer.pool_minutes
+        tally[8] += answer.credit_minutes
+        tally[9] += call.unknown_fields
+        tally[11] += 1
+        if answer.charge_micros > 0:
+            count_charge(currencies, charges, account.currency, answer.charge_micros)
+        if stop_when_asked and news_tally[1] > 0:
+            return r + 1, out_at, ASKED
+    return calls.size, out_at, DONE
+
+
+class Workspace:
+    """Buffers that live from batch to batch, so that a batch allocates next to nothing."""
+
+    def __init__(self) -> None:
+        self.scan_scratch = scan_scratch()
+        self.out = np.zeros(1 << 20, np.uint8)
+        self.answer = np.zeros(1, ANSWER).view(np.recarray)
+        self.news = np.zeros(1024, NEWS).view(np.recarray)
+        self.news_tally = np.zeros(2, np.int64)
+        self.draw_rows = np.zeros(64, np.int64)
+        self.draw_micros = np.zeros(64, np.int64)
+
+    def grow_out(self, least: int) -> None:
+        self.out = np.zeros(max(2 * self.out.size, least), np.uint8)
+
+    def grow_news(self, least: int) -> None:
+        news = np.zeros(max(2 * self.news.size, least), NEWS).view(np.recarray)
+        news[: self.news_tally[0]] = self.news[: self.news_tally[0]]
+        self.news = news
+
+    def grow_draws(self, least: int) -> None:
+        size = max(2 * self.draw_rows.size, least)
+        self.draw_rows, self.draw_micros = np.zeros(size, np.int64), np.zeros(size, np.int64)
+
+
+def text_room_of(rules: Rules) -> int:
+    """The longest texts a deck can add to a rated call."""
+    longest = 0
+    for rows in (rules.decks.rows, rules.decks.heads):
+        if rows.size:
+            longest += int(rows.text_length.max())
+    return longest + 4 * 260
+
+
+def read_calls(records: Records, faults: dict[int, SourceFault], scratch: Any) -> tuple[Array, Array]:
+    """Scan a batch: (rows, buffer); the buffer grows by the canonical forms of what only the slow reader could read."""
+    rows = np.zeros(records.count, CALL).view(np.recarray)
+    buffer = records.buffer
+    unsure = scan(buffer, records.starts, records.ends, rows, 0, records.count, False, scratch)
+    for place, fault in faults.items():
+        unsure -= int(rows[place].reason == UNSURE)
+        rows[place].reason = int(fault.reason)
+    if not unsure:
+        return rows, buffer
+    extra: list[bytes] = []
+    starts, ends = records.starts.copy(), records.ends.copy()
+    used = buffer.size - PADDING
+    again: list[int] = []
+    for place in np.flatnonzero(rows.reason == UNSURE):
+        read = read_slowly(records.raw(place))
+        if isinstance(read, Reason):
+            rows[place].reason = int(read)
+            continue
+        canonical = read[0]
+        extra.append(canonical)
+        starts[place], ends[place] = used, used + len(canonical)
+        used += len(canonical)
+        again.append(int(place))
+    buffer = np.concatenate([buffer[: buffer.size - PADDING], as_buffer(b"".join(extra))])
+    for place in again:
+        # a canonical form may be longer than its record (escapes written out), so the size was judged on the record
+        if scan(buffer, starts, ends, rows, place, 1, True, scratch):
+            raise InvariantBroken(f"record {place} of a batch: the scanner does not read its canonical form")
+    return rows, buffer
+
+
+def _rejections(records: Records, rows: Array, faults: dict[int, SourceFault], partition: int, outcome: Outcome) -> None:
+    by_reason = outcome.counts.rejected_by_reason
+    for place in np.flatnonzero(rows.reason > 0):
+        row = rows[place]
+        reason = Reason(int(row.reason))
+        fault = faults.get(int(place))
+        raw = fault.raw if fault else records.raw(place)
+        detail = fault.detail if fault else call_detail(reason, int(row.field))
+        outcome.rejected_cdrs.append(encode_rejection(reason, detail, raw, partition, int(records.offsets[place])))
+        by_reason[reason.text] = by_reason.get(reason.text, 0) + 1
+
+
+def _tell(state: State, workspace: Workspace, causes: Any, outcome: Outcome) -> None:
+    """Write the news of this round as events and clear them."""
+    count = int(workspace.news_tally[0])
+    if count:
+        shown = Shown(*(state.shelves[name].rows for name in ("accounts", "pools", "users")))
+        for news in workspace.news[:count]:
+            line = encode_event(news, shown, causes(int(news.record)))
+            outcome.events.append(line)
+            event = orjson.loads(line)
+            kind = event["type"]
+            outcome.counts.events_by_type[kind] = outcome.counts.events_by_type.get(kind, 0) + 1
+            if kind == "rater.recharge.requested":
+                outcome.requests.append(event["data"] | {"time": event["time"], "tenant": event["subject"]})
+        outcome.counts.events += count
+    workspace.news_tally[:] = 0
+
+
+def _apply_one(
+    state: State, batch: Batch, workspace: Workspace, outcome: Outcome, raw: bytes, key: bytes | None, offset: int
+) -> list[dict[str, Any]]:
+    """Apply one command and tell what it set off; the recharges it requested."""
+    rows, fields, details = decode_commands([raw], [key])
+    command = rows[0]
+    if command.reason == 0:
+        lots = int(state.shelves["lots"].tally[0])
+        if workspace.draw_rows.size < lots:
+            workspace.grow_draws(lots)
+        if workspace.news.size < NEWS_PER_RECORD + lots:
+            workspace.grow_news(NEWS_PER_RECORD + lots)
+        command.reason = apply_command(
+            state.books(),
+            command,
+            workspace.draw_rows,
+            workspace.draw_micros,
+            workspace.news,
+            workspace.news_tally,
+            0,
+        )
+    counts = outcome.counts
+    if command.reason == 0:
+        counts.commands += 1
+        outcome.applied.append((offset, raw))
+    elif command.reason == DUPLICATE:
+        counts.commands_duplicates += 1
+    else:
+        reason = Reason(int(command.reason))
+        counts.commands_rejected += 1
+        outcome.rejected_commands.append(encode_rejection(reason, details[0], raw, batch.partition, offset))
+    asked = len(outcome.requests)
+    _tell(state, workspace, lambda _: Cause(fields[0], "", "", [batch.partition, offset]), outcome)
+    return outcome.requests[asked:]
+
+
+def _respond(
+    state: State,
+    batch: Batch,
+    workspace: Workspace,
+    respond: Respond,
+    outcome: Outcome,
+    requests: list[dict[str, Any]],
+    calls_left: int,
+) -> None:
+    """Answer requests at the very place where they were made, and what the answers request in turn."""
+    waiting, in_a_row = list(requests), 0
+    while waiting:
+        in_a_row += 1
+        raw = respond(waiting.pop(0), in_a_row)
+        state.reserve(1, calls_left)
+        offset = outcome.segments[-1][1]
+        outcome.segments[-1][1] += 1
+        waiting += _apply_one(state, batch, workspace, outcome, raw, None, offset)
+
+
+def decide_commands(
+    state: State, batch: Batch, workspace: Workspace, respond: Respond | None, outcome: Outcome
+) -> None:
+    """Apply the batch's commands in order."""
+    records = batch.commands
+    for place in range(records.count):
+        raw, key = records.raw(place), records.key(place)
+        outcome.segments[-1][1] += 1
+        requests = _apply_one(state, batch, workspace, outcome, raw, key, int(records.offsets[place]))
+        if respond is not None:
+            _respond(state, batch, workspace, respond, outcome, requests, batch.calls.count)
+
+
+def decide_cdrs(
+    state: State, rules: Rules, batch: Batch, workspace: Workspace, respond: Respond | None, outcome: Outcome
+) -> None:
+    """Rate and charge the batch's calls in order."""
+    records = batch.calls
+    rows, buffer = read_calls(records, batch.faults, workspace.scan_scratch)
+    text_room = text_room_of(rules)
+    tally = np.zeros(12, np.int64)
+    currencies, charges = np.zeros(CURRENCIES_MAX, np.int64), np.zeros(CURRENCIES_MAX, np.int64)
+
+    def cause(place: int) -> Cause:
+        row = rows[place]
+        record_id = orjson.loads(b'"' + buffer[row.record_at : row.record_end].tobytes() + b'"')
+        return Cause(None, call_type_text(row.call_type), record_id, [batch.partition, int(records.offsets[place])])
+
+    done, why = 0, OUT_FULL
+    while why != DONE:
+        done, out_at, why = decide_calls(
+            state.books(),
+            rules,
+            buffer,
+            records.starts,
+            records.ends,
+            records.offsets,
+            records.key_starts,
+            records.key_ends,
+            batch.partition,
+            rows,
+            done,
+            text_room,
+            respond is not None,
+            workspace.out,
+            0,
+            workspace.answer,
+            workspace.draw_rows,
+            workspace.draw_micros,
+            workspace.news,
+            workspace.news_tally,
+            tally,
+            currencies,
+            charges,
+        )
+        if out_at:
+            outcome.rated.append(workspace.out[:out_at].tobytes())
+        if why == OUT_FULL and not out_at:
+            workspace.grow_out(LINE_ROOM + text_room + RECORD_BYTES_MAX)
+        elif why == NEWS_FULL:
+            workspace.grow_news(workspace.news.size)
+        elif why == DRAW_FULL:
+            workspace.grow_draws(workspace.draw_rows.size)
+        elif why == ASKED and respond is not None:
+            asked = len(outcome.requests)
+            _tell(state, workspace, cause, outcome)
+            _turn(outcome, int(records.offsets[done - 1]) + 1)
+            _respond(state, batch, workspace, respond, outcome, outcome.requests[asked:], records.count - done)
+    _turn(outcome, int(records.offsets[done - 1]) + 1)
+    _tell(state, workspace, cause, outcome)
+    _rejections(records, rows, batch.faults, batch.partition, outcome)
+    counts = outcome.counts
+    counts.read += done
+    counts.rated += int(tally[T_RATED])
+    counts.rejected += int(tally[T_REJECTED])
+    counts.duplicates += int(tally[T_DUPLICATES])
+    counts.unknown_fields += int(tally[T_UNKNOWN_FIELDS])
+    counts.pool_minutes += int(tally[T_POOL_MINUTES])
+    counts.credit_minutes += int(tally[T_CREDIT_MINUTES])
+    for k, name in enumerate(OUTCOMES):
+        counts.by_outcome[name] = int(tally[k])
+    for currency, charge in zip(currencies, charges, strict=True):
+        if currency:
+            counts.charge_micros[int(currency).to_bytes(3, "big").decode()] = int(charge)
+
+
+def _turn(outcome: Outcome, calls_to: int) -> None:
+    """The calls up to here are decided; what follows, a command or more calls, is a new segment."""
+    outcome.segments[-1][3] = calls_to
+    command_at = outcome.segments[-1][1]
+    outcome.segments.append([command_at, command_at, calls_to, calls_to])
+
+
+def decide(
+    state: State, rules: Rules, batch: Batch, workspace: Workspace | None = None, respond: Respond | None = None
+) -> Outcome:
+    """Decide a batch: commands first, then calls, each in order.
+
+    `respond` turns a recharge request into the command that answers it. The answer is applied right behind the record that
+    asked, so the size of a batch changes nothing; doors whose answers come through the log leave it out.
+    """
+    workspace = workspace or Workspace()
+    outcome = Outcome()
+    outcome.segments.append([batch.first_command, batch.first_command, batch.first_call, batch.first_call])
+    state.reserve(batch.commands.count, batch.calls.count)
+    if batch.commands.count:
+        decide_commands(state, batch, workspace, respond, outcome)
+    if batch.calls.count:
+        decide_cdrs(state, rules, batch, workspace, respond, outcome)
+    if len(outcome.segments) > 1 and outcome.segments[-1][0] == outcome.segments[-1][1]:
+        outcome.segments.pop()  # nothing came after the last call
+    return outcome

@@ -1,0 +1,216 @@
+"""What every source hands on: one record as it came, and the canonical call record made of it, or why not.
+
+The rules here are those of the contract for a call record, checked once for all families, so that no source can write
+a line that the engine refuses. Instants and durations are UTC milliseconds. What a switch calls things, and how its
+files are framed, is not known here.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from typing import BinaryIO, Protocol
+
+import orjson
+
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+CALL_TYPES = frozenset(
+    words("""user_out user_out_conf user_out_transfer user_out_forwarding user_in conf_out conf_in ucap_out ucap_in
+    unassigned_in emergency dr_in dr_out dr_out_user_conf dr_out_user_forwarding dr_out_user_transfer
+    dr_emergency_out dr_unassigned_in dr_in_bot dr_in_ucap dr_out_bot dr_out_ucap""")
+)
+INBOUND_TYPES = frozenset(call_type for call_type in CALL_TYPES if "_in" in call_type)
+DISPOSITIONS = frozenset(words("answered no_answer busy cancelled congestion failed unknown"))
+
+RECORD_BYTES_MAX = 65_536
+BILLABLE_MS_MAX = 86_400_000
+TOLERANCE_MS = 1_500
+DAY_MS = 86_400_000
+EPOCH_DAY = date(1970, 1, 1).toordinal()
+
+TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+E164 = re.compile(r"\+[0-9]{3,15}")
+PRINTABLE = re.compile(r"[ -~]{1,128}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """One record of a switch's file.
+
+    `canonical` is the call record as compact JSON, or None. Then `reason` says why it is rejected, or is empty for a
+    row that is not billed on purpose, and `kind` names what it is: `leg` (the profile says so) or `header`.
+    """
+
+    raw: bytes
+    canonical: bytes | None
+    reason: str = ""
+    detail: str = ""
+    kind: str = "call"
+
+
+class Source(Protocol):
+    def read(self, stream: BinaryIO) -> Iterator[SourceRecord]: ...
+
+
+class Unusable(Exception):
+    """A record that cannot become a call record; caught by the source that met it, never seen outside."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class NotBilled(Exception):
+    """A row that the profile says is a leg or an internal call."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+def shown(text: str) -> str:
+    """A value for a message: quoted when it cannot be a phone number, described when it could."""
+    digits = sum(character.isdigit() for character in text)
+    if digits > 3:
+        return f"a value of {len(text)} characters with {digits} digits"
+    cut = text if len(text) <= 40 else text[:37] + "..."
+    return ascii(cut)
+
+
+def instant_text(instant_ms: int) -> str:
+    """1768483800200 -> 2026-01-15T13:30:00.200Z"""
+    days, rest_ms = divmod(instant_ms, DAY_MS)
+    seconds, millis = divmod(rest_ms, 1000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{day_text(days)}T{hour:02d}:{minute:02d}:{second:02d}.{millis:03d}Z"
+
+
+@lru_cache(maxsize=4096)
+def day_text(days: int) -> str:
+    try:
+        return date.fromordinal(EPOCH_DAY + days).isoformat()
+    except (ValueError, OverflowError):
+        raise Unusable("bad_times", "an instant lies outside the years 1-9999") from None
+
+
+def seconds_text(duration_ms: int) -> str:
+    return f"{duration_ms / 1000:.3f} s"
+
+
+def record_id(switch: str, *parts: str) -> str:
+    """The id of one record for ever: the switch and what names the record there, joined by colons.
+
+    A colon or per cent sign inside a part is escaped, so that two different lists never join to one text. What is too
+    long for the contract, or not printable ASCII, becomes a 128-bit hash, still after the name of the switch.
+
+        pbx1, 1768483800.2591, 1768483800.2591, 5180  ->  pbx1:1768483800.2591:1768483800.2591:5180
+    """
+    escaped = [part.replace("%", "%25").replace(":", "%3A") if ":" in part or "%" in part else part for part in parts]
+    joined = ":".join([switch, *escaped])
+    if PRINTABLE.fullmatch(joined):
+        return joined
+    digest = hashlib.blake2b(joined.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return f"{switch}:b2:{digest}"
+
+
+def check_text(name: str, value: str) -> str:
+    """Optional text of the contract: 1-128 bytes of UTF-8 without control characters."""
+    try:
+        size = len(value) if value.isascii() else len(value.encode())
+    except UnicodeEncodeError:
+        raise Unusable("bad_field", f"{name}: bytes that are not UTF-8; expected UTF-8 text") from None
+    if not 1 <= size <= 128:
+        raise Unusable("bad_field", f"{name}: {size} bytes; expected 1 to 128")
+    if not value.isprintable() and CONTROL.search(value):
+        raise Unusable("bad_field", f"{name}: holds a control character; expected plain text")
+    return value
+
+
+def check_times(start_ms: int, answer_ms: int | None, end_ms: int, billable_ms: int) -> None:
+    if start_ms > end_ms:
+        raise Unusable("bad_times", f"the call ends {seconds_text(start_ms - end_ms)} before it starts")
+    if not 0 <= billable_ms <= BILLABLE_MS_MAX:
+        raise Unusable("bad_field", f"billable time is {seconds_text(billable_ms)}; expected 0 to 86400 s (24 h)")
+    if answer_ms is None:
+        return
+    if answer_ms < start_ms:
+        raise Unusable("bad_times", f"the answer comes {seconds_text(start_ms - answer_ms)} before the start")
+    if answer_ms > end_ms:
+        raise Unusable("bad_times", f"the call ends {seconds_text(answer_ms - end_ms)} before its answer")
+    talked_ms = end_ms - answer_ms
+    if abs(billable_ms - talked_ms) > TOLERANCE_MS:
+        raise Unusable(
+            "bad_times",
+            f"the switch measured {seconds_text(billable_ms)} but end - answer is {seconds_text(talked_ms)}; "
+            "they may differ by 1.5 s",
+        )
+
+
+def needs_user(call_type: str) -> bool:
+    return call_type.startswith(("user_", "conf_"))
+
+
+def canonical_call(
+    *,
+    record_id: str,
+    tenant: str,
+    call_type: str,
+    user: str | None,
+    caller: str | None,
+    callee: str,
+    start_ms: int,
+    answer_ms: int | None,
+    end_ms: int,
+    billable_ms: int,
+    disposition: str,
+    source: str,
+    switch: str | None,
+    **more: str | None,
+) -> bytes:
+    """The call record as compact JSON, keys in the order of the contract; `more` (call_id ...) follows when present."""
+    if not PRINTABLE.fullmatch(record_id):
+        raise Unusable("bad_field", "record id: expected 1 to 128 printable ASCII characters")
+    if not TENANT.fullmatch(tenant):
+        raise Unusable("bad_field", "tenant: expected up to 64 letters, digits, '.', '_', '-', a letter or digit first")
+    if call_type not in CALL_TYPES:
+        raise Unusable("bad_field", f"call type {shown(call_type)} is not one of the contract")
+    if disposition not in DISPOSITIONS:
+        raise Unusable("bad_field", f"disposition {shown(disposition)} is not one of the contract")
+    if user is not None:
+        check_text("user", user)
+    elif needs_user(call_type):
+        raise Unusable("missing_field", f"user: {call_type} needs the user who is charged")
+    if caller is not None and not E164.fullmatch(caller):
+        raise Unusable("bad_field", "caller: expected '+' and 3 to 15 digits")
+    if not E164.fullmatch(callee):
+        raise Unusable("bad_field", "callee: expected '+' and 3 to 15 digits")
+    check_times(start_ms, answer_ms, end_ms, billable_ms)
+    call: dict[str, str | int | None] = {
+        "record_id": record_id,
+        "tenant": tenant,
+        "call_type": call_type,
+        "user": user,
+        "caller": caller,
+        "callee": callee,
+        "start": instant_text(start_ms),
+        "answer": None if answer_ms is None else instant_text(answer_ms),
+        "end": instant_text(end_ms),
+        "billable_ms": billable_ms,
+        "disposition": disposition,
+        "source": source,
+    }
+    if switch:
+        call["switch"] = check_text("switch", switch)
+    for name, value in more.items():
+        if value:
+            call[name] = check_text(name, value)
+    return orjson.dumps(call)
