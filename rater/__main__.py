@@ -35,7 +35,7 @@ class _Problem(click.ClickException):
 
     exit_code = 2
 
-    def show(self, file: Any = None) -> None:
+    def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
         click.echo(f"rater: {self.format_message()}", err=True)
 
 
@@ -73,12 +73,19 @@ def _expected_problems() -> tuple[type[Exception], ...]:
     return InputProblem, OutputProblem, StateProblem, UnknownTenant
 
 
-def _announce_compilation() -> None:
-    """Say what a cold start is doing; a person would take twenty silent seconds for a hang."""
+def _prepare_engine() -> None:
+    """Compile on a cold start, and say so; a person would take twenty silent seconds for a hang."""
     from rater.core.compiled import is_warm
 
-    if not is_warm():
-        click.echo("rater: first start on this machine: compiling the engine, once, about 20 seconds ...", err=True)
+    if is_warm():
+        return
+    from rater.doors.clock import stopwatch
+    from rater.doors.files.warm_up import warm_up
+
+    click.echo("rater: first start of this version here: compiling the engine, once (about 20 seconds) ...", err=True)
+    seconds = stopwatch()
+    warm_up()
+    click.echo(f"rater: compiled in {seconds():.0f} s; later starts load it", err=True)
 
 
 @click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -90,12 +97,19 @@ def cli() -> None:
 @cli.command("rate")
 @click.argument("calls", nargs=-1, metavar="CDRS...")
 @click.option("--rates", required=True, type=FILE, help="Deck folder, or a folder of deck folders (one a currency).")
-@click.option("--commands", multiple=True, metavar="FILE", help="Account commands, applied before the calls. Repeatable.")
+@click.option(
+    "--commands", multiple=True, metavar="FILE", help="Account commands, applied before the calls. Repeatable."
+)
 @click.option("--state", type=FILE, help="State file; a later run goes on where the last one ended. [OUT/state.db]")
 @click.option("--out", type=FILE, default=Path("rated"), show_default=True, help="Folder of the output files.")
 @click.option("--recharge", type=click.Choice(["none", "approve", "decline"]), default="none", show_default=True,
               help="Answer recharge requests at once.")  # fmt: skip
-@click.option("--source", default="canonical", show_default=True, help="What wrote the call records: canonical, asterisk-csv, graph-pstn, graph-direct-routing.")
+@click.option(
+    "--source",
+    default="canonical",
+    show_default=True,
+    help="What wrote the call records: canonical, asterisk-csv, graph-pstn, graph-direct-routing.",
+)
 @click.option("--profile", type=FILE, help="Source profile (TOML): zone, layout, tenants, numbers.")
 @click.option("--plans", type=FILE, help="Calling plans (CSV). [beside the decks, else the shipped ones]")
 @click.option("--abandon-unfinished", is_flag=True, help="Leave the rest of an interrupted run undone.")
@@ -119,7 +133,7 @@ def rate_command(calls: tuple[str, ...], rates: Path, commands: tuple[str, ...],
     if not calls and not commands:
         raise click.UsageError("nothing to do: name files of call records, or --commands, or both")
     source_profile, profile_text = _load_profile(source, profile)
-    _announce_compilation()
+    _prepare_engine()
     try:
         settings = settings_from_environment()
     except ValueError as error:
@@ -172,7 +186,7 @@ def explain_command(rates: Path, call: str, commands: tuple[str, ...], state: Pa
     from rater.doors.files.explain import CallRefused, explain
     from rater.doors.files.show import show_explanation
 
-    _announce_compilation()
+    _prepare_engine()
     book = _load_rules(rates, plans)
     try:
         told = explain(book, call, list(commands), state)
@@ -218,7 +232,7 @@ def audit_command(state: Path, out: tuple[Path, ...], as_json: bool) -> None:
     from rater.doors.files.audit import Difference, audit
     from rater.doors.files.show import counting, show_audit
 
-    _announce_compilation()
+    _prepare_engine()
     try:
         with counting("auditing") as progress:
             audited = audit(state, list(out), progress)
@@ -242,19 +256,20 @@ def demo_command(out: Path) -> None:
     """The whole loop on invented traffic, no broker: rate, debit, pool 80 %, recharge, balance zero, summary."""
     from rater.doors.files.demo import demo
 
-    _announce_compilation()
+    _prepare_engine()
     demo(out)
 
 
 @cli.command("warm-up")
-def warm_up_command() -> None:
+@click.option("--part", type=click.Choice(["commands", "calls"]), hidden=True)
+def warm_up_command(part: str | None) -> None:
     """Compile the engine now, so that no later start has to (for images and installs)."""
-    from rater.doors.clock import stopwatch
-    from rater.doors.files.warm_up import warm_up
+    from rater.doors.files.warm_up import compile_part
 
-    seconds = stopwatch()
-    warm_up()
-    click.echo(f"rater: the engine is compiled ({seconds():.1f} s)", err=True)
+    if part is not None:
+        compile_part(part)
+    else:
+        _prepare_engine()
 
 
 @cli.group("deck")

@@ -105,7 +105,9 @@ class Outcome:
     rejected_cdrs: list[bytes] = field(default_factory=list)
     rejected_commands: list[bytes] = field(default_factory=list)
     applied: list[tuple[int, bytes]] = field(default_factory=list)  # (offset, bytes) of each command applied
-    requests: list[dict[str, Any]] = field(default_factory=list)  # data of each recharge requested, with `time`, `subject`
+    requests: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # data of each recharge requested, with `time`, `subject`
     counts: Counts = field(default_factory=Counts)
 
 
@@ -201,9 +203,7 @@ def decide_calls(
         if expire_lots(news, news_tally, account_row, account, books.lots, r, 1, call.end_ms):
             watch_balance(news, news_tally, account_row, account, before, r, 1, call.end_ms, False)
             before = balance_of(account)
-        settle(
-            books, rules, buffer, account_row, account, call, answer, draw_rows, draw_micros, news, news_tally, r
-        )
+        settle(books, rules, buffer, account_row, account, call, answer, draw_rows, draw_micros, news, news_tally, r)
         if balance_of(account) != before:
             watch_balance(news, news_tally, account_row, account, before, r, 1, call.end_ms, True)
         out_at = write_rated(
@@ -272,9 +272,9 @@ def text_room_of(rules: Rules) -> int:
     return longest + 4 * 260
 
 
-def read_calls(records: Records, faults: dict[int, SourceFault], scratch: Any) -> tuple[Array, Array]:
+def read_calls(records: Records, faults: dict[int, SourceFault], scratch: Any) -> tuple[Any, Array]:
     """Scan a batch: (rows, buffer); the buffer grows by the canonical forms of what only the slow reader could read."""
-    rows = np.zeros(records.count, CALL).view(np.recarray)
+    rows: Any = np.zeros(records.count, CALL).view(np.recarray)
     buffer = records.buffer
     unsure = scan(buffer, records.starts, records.ends, rows, 0, records.count, False, scratch)
     for place, fault in faults.items():
@@ -286,7 +286,7 @@ def read_calls(records: Records, faults: dict[int, SourceFault], scratch: Any) -
     starts, ends = records.starts.copy(), records.ends.copy()
     used = buffer.size - PADDING
     again: list[int] = []
-    for place in np.flatnonzero(rows.reason == UNSURE):
+    for place in np.flatnonzero(rows.reason == UNSURE).tolist():
         read = read_slowly(records.raw(place))
         if isinstance(read, Reason):
             rows[place].reason = int(read)
@@ -295,7 +295,7 @@ def read_calls(records: Records, faults: dict[int, SourceFault], scratch: Any) -
         extra.append(canonical)
         starts[place], ends[place] = used, used + len(canonical)
         used += len(canonical)
-        again.append(int(place))
+        again.append(place)
     buffer = np.concatenate([buffer[: buffer.size - PADDING], as_buffer(b"".join(extra))])
     for place in again:
         # a canonical form may be longer than its record (escapes written out), so the size was judged on the record
@@ -304,12 +304,12 @@ def read_calls(records: Records, faults: dict[int, SourceFault], scratch: Any) -
     return rows, buffer
 
 
-def _rejections(records: Records, rows: Array, faults: dict[int, SourceFault], partition: int, outcome: Outcome) -> None:
+def _rejections(records: Records, rows: Any, faults: dict[int, SourceFault], partition: int, outcome: Outcome) -> None:
     by_reason = outcome.counts.rejected_by_reason
-    for place in np.flatnonzero(rows.reason > 0):
+    for place in np.flatnonzero(rows.reason > 0).tolist():
         row = rows[place]
         reason = Reason(int(row.reason))
-        fault = faults.get(int(place))
+        fault = faults.get(place)
         raw = fault.raw if fault else records.raw(place)
         detail = fault.detail if fault else call_detail(reason, int(row.field))
         outcome.rejected_cdrs.append(encode_rejection(reason, detail, raw, partition, int(records.offsets[place])))

@@ -533,7 +533,7 @@ class Writer:
 
     def new_id(self, kind: str) -> str:
         self.ids += 1
-        shapes = [f"{kind}-{self.ids}", f"sw1:{kind}:{self.ids}:0", f"{kind} {self.ids} ~!\"\\/", f"{kind}{self.ids}"]
+        shapes = [f"{kind}-{self.ids}", f"sw1:{kind}:{self.ids}:0", f'{kind} {self.ids} ~!"\\/', f"{kind}{self.ids}"]
         return self.rng.choice(shapes)
 
     def step(self) -> int:
@@ -570,7 +570,7 @@ class Writer:
         ]
         names = ["contoso", "Contoso", "a.b-c_D", "7", "x" * 64, "fabrikam", "tenant-2"]
         for name, shape in zip(rng.sample(names, 5), shapes, strict=True):
-            users = [f"u-{letter}" for letter in "abcd"] + ["J\u00f6rg \u20ac", "o'neil/\"q\"\\"][: rng.randint(0, 2)]
+            users = [f"u-{letter}" for letter in "abcd"] + ["J\u00f6rg \u20ac", 'o\'neil/"q"\\'][: rng.randint(0, 2)]
             self.tenants[name] = {"opening": shape, "users": users, "late": shape["currency"] == "EUR"}
 
     def command_record(self, tenant: str, kind: str, **fields: object) -> Row:

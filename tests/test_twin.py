@@ -72,7 +72,9 @@ def test_the_engine_and_the_twin_agree_on_every_field(seed: int, tmp_path: Path)
     state = State.empty()
     outcome = decided(state, book, scenario, seed)
 
-    compare([orjson.loads(line) for block in outcome.rated for line in block.split(b"\n") if line], twin.rated, "rated call")
+    compare(
+        [orjson.loads(line) for block in outcome.rated for line in block.split(b"\n") if line], twin.rated, "rated call"
+    )
     compare([orjson.loads(line) for line in outcome.events], twin.events, "event")
     for ours, theirs, what in (
         (outcome.rejected_cdrs, twin.rejected_cdrs, "rejected call"),

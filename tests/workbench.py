@@ -41,9 +41,7 @@ Row = dict[str, Any]
 TENANT = "contoso"
 NOON = "2026-11-03T12:00:00Z"
 NOBODY_CALLS = "870,Inmarsat,,,1,,,,,,"  # the only row of a story that is not about prices
-OUTBOUND = (
-    "prefix,destination,country,class,rate_per_minute,connection_fee,minimum_charge,initial_s,step_s,valid_from,valid_to"
-)
+OUTBOUND = "prefix,destination,country,class,rate_per_minute,connection_fee,minimum_charge,initial_s,step_s,valid_from,valid_to"
 INBOUND = "number_country,number_type,origin_country,rate_per_minute,connection_fee"
 PLANS = "plan,country,domestic_minutes,international_minutes,valid_from"
 
@@ -237,7 +235,9 @@ class Bench:
             "invoice_micros": int(account.invoice_micros),
             "lots": {lot["lot_id"]: lot["left_micros"] for lot in lots_of(self.state, row)},
             "expires": {lot["lot_id"]: lot["expires_at"] for lot in lots_of(self.state, row)},
-            "pools": {line.name: (line.capacity, line.used) for line in pools_of(self.state, row, self.book.rules.plans)},
+            "pools": {
+                line.name: (line.capacity, line.used) for line in pools_of(self.state, row, self.book.rules.plans)
+            },
             "version": int(account.version),
             "in_flight": bool(account.in_flight),
         }

@@ -233,7 +233,9 @@ def decode_command(row: Any, raw: bytes, key: bytes | None = None) -> tuple[dict
     return fields, ""
 
 
-def decode_commands(raws: list[bytes], keys: list[bytes | None] | None = None) -> tuple[Array, list[dict[str, Any]], list[str]]:
+def decode_commands(
+    raws: list[bytes], keys: list[bytes | None] | None = None
+) -> tuple[Array, list[dict[str, Any]], list[str]]:
     """(COMMAND rows, fields, details) of several commands."""
     rows = np.zeros(len(raws), COMMAND).view(np.recarray)
     fields: list[dict[str, Any]] = []

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from rater.core.state import State
 from rater.contract.counts import Counts
+from rater.core.state import State
 
 NO_DIGEST = "0" * 32
 

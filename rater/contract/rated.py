@@ -50,7 +50,8 @@ CONTEXT_TEXTS, CONTEXT_BOUNDS = fragments(
     [f',"destination_context":{text}' for text in ("null", '"Domestic"', '"International"')]
 )
 CAPABILITY_TEXTS, CAPABILITY_BOUNDS = fragments(
-    [f',"capability":"{name}",' for name in PLANS] + [f',"capability":{t},' for t in ("null", '"MCOPSTNPP"', '"FREECALL"')]
+    [f',"capability":"{name}",' for name in PLANS]
+    + [f',"capability":{t},' for t in ("null", '"MCOPSTNPP"', '"FREECALL"')]
 )
 NO_CAPABILITY_TEXT, CREDITS_TEXT, FREECALL_TEXT = len(PLANS), len(PLANS) + 1, len(PLANS) + 2
 DECK_NULL = fragment('"deck":null,"deck_version":null')

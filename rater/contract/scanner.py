@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rater.core.calls import CALL_TYPES, DISPOSITIONS, USER_OUT, WAYS
+from rater.core.calls import CALL_TYPES, DISPOSITIONS
 from rater.core.compiled import kernel
 from rater.core.hashing import folded
 from rater.core.instants import BAD_INSTANT, NEVER_MS, parsed_instant
@@ -55,6 +55,7 @@ ABSENT, STRING, INTEGER, NULL, OTHER = 0, 1, 2, 3, 4
 UNKNOWN_KEYS_MAX = 16  # more unknown members than this go to the slow reader, which sees duplicate keys among them
 KEY_SEED, VALUE_SEED = U8(0x51ED270B0D6C4B3F), U8(0xA0761D6478BD642F)
 WORD_NULL, WORD_TRUE, WORD_FALSE = (U8(text_words(t, 1)[0]) for t in (b"null", b"true", b"false"))
+
 
 def scan_scratch() -> tuple[Any, Any, Any, Any]:
     """What a scan notes of the record at hand: kind, first and last place of each field, and unknown keys."""

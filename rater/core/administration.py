@@ -87,8 +87,8 @@ COMMAND = np.dtype(
         ("tenant_length", np.int64),
         ("id_length", np.int64),
         ("text_length", np.int64),
-        ("tenant", np.uint8, (80,)),
-        ("id", np.uint8, (144,)),
+        ("tenant", np.uint8, (272,)),
+        ("id", np.uint8, (272,)),
         ("text", np.uint8, (272,)),  # user (JSON text form), number, lot id
     ],
     align=True,
@@ -113,9 +113,7 @@ def open_account(books: Books, command: Any, high: Any, low: Any) -> Any:
 
 @kernel
 def user_named(books: Books, account_row: Any, command: Any, create: Any) -> Any:
-    high, low = identity(
-        books.key[0], books.key[1], KIND_USER, account_row, command.text, 0, command.text_length
-    )
+    high, low = identity(books.key[0], books.key[1], KIND_USER, account_row, command.text, 0, command.text_length)
     row = find(books.users, high, low)
     if row < 0 and create:
         row = add(books.users, high, low)
@@ -264,7 +262,9 @@ def refusal(books: Books, account_row: Any, account: Any, command: Any) -> Any:
 
 
 @kernel
-def add_funds(books: Books, account_row: Any, account: Any, command: Any, news: Any, news_tally: Any, record: Any) -> None:
+def add_funds(
+    books: Books, account_row: Any, account: Any, command: Any, news: Any, news_tally: Any, record: Any
+) -> None:
     remember_lot(books, account_row, command)
     fund(
         account_row,

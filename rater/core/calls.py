@@ -20,7 +20,7 @@ USER_OUT, CONFERENCE_OUT, BOT_OUT, USER_IN, CONFERENCE_IN, BOT_IN, UNASSIGNED_IN
 WAYS = np.array([USER_OUT] * 4 + [USER_IN, CONFERENCE_OUT, CONFERENCE_IN, BOT_OUT, BOT_IN, UNASSIGNED_IN, EMERGENCY]
                 + [DIRECT_ROUTING] * 11, np.int64)  # fmt: skip
 # The call types that only credits can pay once a balance is gone: what the gate refuses then.
-REFUSED_WITHOUT_CREDIT = CALL_TYPES[:4] + ("conf_out", "conf_in", "ucap_out", "ucap_in", "unassigned_in")
+REFUSED_WITHOUT_CREDIT = (*CALL_TYPES[:4], "conf_out", "conf_in", "ucap_out", "ucap_in", "unassigned_in")
 
 CALL = np.dtype(
     [

@@ -160,7 +160,15 @@ def draw_minutes(
 
 @kernel
 def take_plan_minutes(
-    books: Books, account_row: Any, user_row: Any, plan: Any, plans: Any, row: Any, domestic: Any, month: Any, wanted: Any
+    books: Books,
+    account_row: Any,
+    user_row: Any,
+    plan: Any,
+    plans: Any,
+    row: Any,
+    domestic: Any,
+    month: Any,
+    wanted: Any,
 ) -> Any:
     """Minutes the plan's pool gives to this call: (pool row or -1, minutes, capacity).
 
@@ -266,7 +274,14 @@ def name_compare(a: Any, a_length: Any, b: Any, b_length: Any) -> Any:
 
 @kernel
 def add_lot(
-    account_row: Any, account: Any, lots: Shelf, amount_micros: Any, at_ms: Any, expires_ms: Any, name: Any, name_length: Any
+    account_row: Any,
+    account: Any,
+    lots: Shelf,
+    amount_micros: Any,
+    at_ms: Any,
+    expires_ms: Any,
+    name: Any,
+    name_length: Any,
 ) -> None:
     """A new lot in its place: by the instant of the command that added it, then by its id."""
     row = add_lot_row(lots)
@@ -299,7 +314,14 @@ def add_lot(
 
 @kernel
 def fund(
-    account_row: Any, account: Any, lots: Shelf, amount_micros: Any, at_ms: Any, expires_ms: Any, name: Any, name_length: Any
+    account_row: Any,
+    account: Any,
+    lots: Shelf,
+    amount_micros: Any,
+    at_ms: Any,
+    expires_ms: Any,
+    name: Any,
+    name_length: Any,
 ) -> Any:
     """Money in: it repays debt first, then becomes a lot. Returns what became a lot."""
     repaid = min(account.debt_micros, amount_micros)

@@ -19,7 +19,11 @@ from llvmlite import binding as llvm
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-COMPILES = not bool(numba.config.DISABLE_JIT)
+_config: Any = numba.config
+_types: Any = numba.types
+COMPILES = not bool(_config.DISABLE_JIT)
+_BUILD: dict[str, Any] = {"cache": True, "nogil": True}
+_LOOP: dict[str, Any] = {**_BUILD, "_nrt": False}
 
 
 def kernel_sources() -> list[Path]:
@@ -56,12 +60,33 @@ def cache_root() -> Path:
 
 CACHE_DIR = cache_root() / "kernels" / sources_digest(kernel_sources())
 if COMPILES and "NUMBA_CACHE_DIR" not in os.environ:
-    numba.config.CACHE_DIR = str(CACHE_DIR)
+    _config.CACHE_DIR = str(CACHE_DIR)
+
+
+_WARM = "complete"
 
 
 def is_warm() -> bool:
-    """Has this very source been compiled on this machine before?"""
-    return not COMPILES or any(Path(str(numba.config.CACHE_DIR)).rglob("*.nbi"))
+    """Has this very source been compiled on this machine before, to the end?"""
+    return not COMPILES or (Path(str(_config.CACHE_DIR)) / _WARM).exists()
+
+
+def note_warm() -> None:
+    """Everything is compiled: later starts load it."""
+    (Path(str(_config.CACHE_DIR)) / _WARM).touch()
+
+
+def _one_per_type(compiled: Any) -> Any:
+    """Compile a kernel once per type of argument, not once per constant it is called with.
+
+    numba gives every integer constant in a call a type of its own, which here would double the time of a cold start.
+    """
+    if COMPILES:
+        template = compiled.get_call_template
+        compiled.get_call_template = lambda args, kws: template(
+            tuple(_types.unliteral(arg) for arg in args), {k: _types.unliteral(v) for k, v in kws.items()}
+        )
+    return compiled
 
 
 def kernel(function: F) -> F:
@@ -70,11 +95,11 @@ def kernel(function: F) -> F:
     Without numba's reference counting (`_nrt=False`) an array is its address and shape and nothing more: a third of the
     code, a third of the time. The arrays belong to whoever calls from Python, for as long as the call lasts.
     """
-    compiled: F = numba.njit(cache=True, nogil=True, _nrt=False)(function)
+    compiled: F = _one_per_type(numba.njit(**_LOOP)(function))
     return compiled
 
 
 def building_kernel(function: F) -> F:
     """Compile a function that makes arrays (building a deck or an index); never part of the loop over records."""
-    compiled: F = numba.njit(cache=True, nogil=True)(function)
+    compiled: F = _one_per_type(numba.njit(**_BUILD)(function))
     return compiled

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from json.encoder import encode_basestring as _quoted
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,9 +73,11 @@ class DeckSet(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """One outbound row of a deck, in exact units; the order of the fields is the order of the canonical text."""
+    """One outbound row of a deck, in exact units; rows sort by prefix, then validity, as in the canonical text."""
 
     prefix: str
+    valid_from_ms: int
+    valid_to_ms: int
     destination: str
     country: int
     number_class: int
@@ -84,8 +86,6 @@ class Rate(NamedTuple):
     minimum_charge_micros: int
     initial_s: int
     step_s: int
-    valid_from_ms: int
-    valid_to_ms: int
 
 
 class InboundRate(NamedTuple):
@@ -135,21 +135,24 @@ def inbound_key(number_country: int, number_type: int, origin_country: int) -> i
     return number_country << 24 | number_type << 16 | origin_country
 
 
-@lru_cache(maxsize=1 << 16)
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
 def canonical_text(terms: DeckTerms, rates: Sequence[Rate], inbound: Sequence[InboundRate]) -> bytes:
     """One text for one set of prices, however a carrier wrote them down. `rates` and `inbound` come sorted."""
     head = json.dumps(
-        ["rater deck 1", terms.name, terms.currency, terms.direction, terms.initial_s, terms.step_s, terms.valid_from_ms],
+        [
+            "rater deck 1",
+            terms.name,
+            terms.currency,
+            terms.direction,
+            terms.initial_s,
+            terms.step_s,
+            terms.valid_from_ms,
+        ],
         ensure_ascii=False,
     )
     lines = [head]
     lines += [
-        f"{p}\t{_quoted(d)}\t{c}\t{k}\t{rate}\t{fee}\t{least}\t{first}\t{step}\t{start}\t{end}"
-        for p, d, c, k, rate, fee, least, first, step, start, end in rates
+        f"{p}\t{start}\t{end}\t{_quoted(d)}\t{c}\t{k}\t{rate}\t{fee}\t{least}\t{first}\t{step}"
+        for p, start, end, d, c, k, rate, fee, least, first, step in rates
     ]
     lines.append(_INBOUND_BELOW)
     lines += ["\t".join(map(str, row)) for row in inbound]
@@ -158,7 +161,7 @@ def canonical_text(terms: DeckTerms, rates: Sequence[Rate], inbound: Sequence[In
 
 def make_deck(terms: DeckTerms, rates: Iterable[Rate], inbound: Iterable[InboundRate]) -> RateDeck:
     """A deck from rows in any order; rows of one prefix are tried in the order of their validity."""
-    ordered = sorted(rates, key=lambda rate: (rate[0], rate[9], rate[10], rate))
+    ordered = sorted(rates)
     ordered_inbound = sorted(inbound)
     canonical = canonical_text(terms, ordered, ordered_inbound)
     version = hashlib.sha256(canonical).hexdigest()[:16]
@@ -176,8 +179,8 @@ def deck_from_canonical(canonical: bytes) -> RateDeck:
     border = lines.index(_INBOUND_BELOW)
     rates = []
     for line in lines[:border]:
-        prefix, destination, *numbers = line.split("\t")
-        rates.append(Rate(prefix, json.loads(destination), *map(int, numbers)))
+        prefix, start, end, destination, *numbers = line.split("\t")
+        rates.append(Rate(prefix, int(start), int(end), json.loads(destination), *map(int, numbers)))
     inbound = [InboundRate(*map(int, line.split("\t"))) for line in lines[border + 1 :]]
     terms = DeckTerms(name, currency, direction, initial_s, step_s, valid_from_ms)
     return make_deck(terms, rates, inbound)
@@ -189,7 +192,7 @@ def _with_arrays(
     head = f'"deck":{_quoted(terms.name)},"deck_version":"{version}"'.encode()
     texts = [head]
     texts += [
-        f'"rate_nanos_per_minute":{rate[4]},"prefix":"{rate[0]}","destination":{_quoted(rate[1]) if rate[1] else "null"}'.encode()
+        f'"rate_nanos_per_minute":{rate[6]},"prefix":"{rate[0]}","destination":{_quoted(rate[3]) if rate[3] else "null"}'.encode()
         for rate in rates
     ]
     lengths = np.array([len(text) for text in texts], np.int64)
@@ -198,8 +201,9 @@ def _with_arrays(
     nodes = np.zeros((2, NODE_WIDTH), np.int32)
     if rates:
         columns = list(zip(*rates, strict=True))
-        for name, column in zip(Rate._fields[2:], columns[2:], strict=True):
-            rows[name] = column
+        for name, column in zip(Rate._fields, columns, strict=True):
+            if name in (DECK_ROW.names or ()):
+                rows[name] = column
         rows["text_at"], rows["text_length"] = starts[1:], lengths[1:]
         digits = "".join(columns[0]).encode()
         ends = np.cumsum([len(prefix) for prefix in columns[0]])
@@ -208,7 +212,11 @@ def _with_arrays(
         nodes[:, 10] = -1
     priced = np.zeros(len(inbound), INBOUND_ROW).view(np.recarray)
     for k, row in enumerate(inbound):
-        priced[k] = (inbound_key(row.number_country, row.number_type, row.origin_country), row.rate_nanos, row.connection_fee_micros)
+        priced[k] = (
+            inbound_key(row.number_country, row.number_type, row.origin_country),
+            row.rate_nanos,
+            row.connection_fee_micros,
+        )
     return RateDeck(terms, version, canonical, rows, nodes, priced, np.frombuffer(b"".join(texts), np.uint8).copy())
 
 

@@ -144,7 +144,15 @@ def look_up_rate(rules: Rules, account: Any, buffer: Any, call: Any, answer: Any
 
 @kernel
 def pay_rest(
-    books: Books, account: Any, call: Any, answer: Any, draw_rows: Any, draw_micros: Any, rated: Any, charge: Any, fee: Any
+    books: Books,
+    account: Any,
+    call: Any,
+    answer: Any,
+    draw_rows: Any,
+    draw_micros: Any,
+    rated: Any,
+    charge: Any,
+    fee: Any,
 ) -> None:
     """The minutes no pool gave: credits pay them, or nobody where there is no rate (`rated` false)."""
     rest = answer.billed_minutes - answer.pool_minutes
@@ -254,9 +262,7 @@ def settle_outbound(
         if held >> MCOPSTNC & 1 == 0 and credits_name == CAPABILITY_CREDITS:
             answer.marks |= FLAG_NO_CREDIT_LICENCE
     if taken > 0:
-        watch_pool(
-            news, news_tally, account_row, account, pool, books.pools.rows[pool], capacity, record, call.end_ms
-        )
+        watch_pool(news, news_tally, account_row, account, pool, books.pools.rows[pool], capacity, record, call.end_ms)
     if answer.outcome == FREECALL:
         miss_rate(books, buffer, account_row, account, call, call.callee_at, call.callee_end, news, news_tally, record)
 
@@ -278,9 +284,7 @@ def settle_inbound(
     record: Any,
 ) -> None:
     """Toll-free numbers and pay-per-minute conferences cost by the caller's country; everything else is free."""
-    high, low = identity(
-        books.key[0], books.key[1], KIND_NUMBER, account_row, buffer, call.callee_at, call.callee_end
-    )
+    high, low = identity(books.key[0], books.key[1], KIND_NUMBER, account_row, buffer, call.callee_at, call.callee_end)
     number = find(books.numbers, high, low)
     assigned = number >= 0 and books.numbers.rows[number].assigned != 0
     number_type = books.numbers.rows[number].number_type if assigned else NUMBER_SERVICE

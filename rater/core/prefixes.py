@@ -6,6 +6,7 @@ import numpy as np
 
 from rater.core.compiled import kernel
 
+
 @kernel
 def row_in_force(nodes: Any, rows: Any, node: Any, at_ms: Any) -> Any:
     """The first row of this very prefix that is in force, or -1.

@@ -8,7 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from rater.core.accounts import ACCOUNT, DIRTY, FLEET, FREE, LOT, NUMBER, POOL, ROWS, STAMP, USER, Books, Shelf, index_rows
+from rater.core.accounts import (
+    ACCOUNT,
+    DIRTY,
+    FLEET,
+    FREE,
+    LOT,
+    NUMBER,
+    POOL,
+    ROWS,
+    STAMP,
+    USER,
+    Books,
+    Shelf,
+    index_rows,
+)
 from rater.core.seen import SMALLEST, refill, slots_for
 
 Array = np.ndarray[Any, Any]
@@ -38,7 +52,11 @@ def _new_shelf(dtype: np.dtype[Any], capacity: int) -> Shelf:
     tally[FREE] = -1
     tally[STAMP] = 1  # rows carry 0 until they are touched
     return Shelf(
-        _records(capacity, dtype), _index_for(capacity), np.zeros(capacity, np.int64), np.zeros(capacity, np.int64), tally
+        _records(capacity, dtype),
+        _index_for(capacity),
+        np.zeros(capacity, np.int64),
+        np.zeros(capacity, np.int64),
+        tally,
     )
 
 
@@ -77,8 +95,14 @@ class State:
         return state
 
     def books(self) -> Books:
+        shelves = self.shelves
         return Books(
-            *(self.shelves[name] for name in SHELVES),
+            accounts=shelves["accounts"],
+            lots=shelves["lots"],
+            users=shelves["users"],
+            fleets=shelves["fleets"],
+            pools=shelves["pools"],
+            numbers=shelves["numbers"],
             seen=self.seen,
             fresh=self.fresh,
             seen_tally=self.seen_tally,
@@ -86,11 +110,10 @@ class State:
             scratch=self.scratch,
         )
 
-    def rows(self, name: str) -> Array:
+    def rows(self, name: str) -> Any:
         """The rows in use of one shelf."""
         shelf = self.shelves[name]
-        used: Array = shelf.rows[: int(shelf.tally[ROWS])]
-        return used
+        return shelf.rows[: int(shelf.tally[ROWS])]
 
     def reserve(self, commands: int, calls: int) -> None:
         """Make room for what so many commands and calls could add at most."""

@@ -49,7 +49,6 @@ NEWS_PER_RECORD = 12  # at most, besides one per lot that expires
 WAIT_FIRST_MS, WAIT_LONGEST_MS = 900_000, 86_400_000
 
 
-
 @kernel
 def announce(
     news: Any, news_tally: Any, kind: Any, account_row: Any, account: Any, record: Any, is_call: Any, at_ms: Any

@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 from rater.core.compiled import COMPILES, kernel
 
 PADDING = 64
+_raw_memcpy: Any = cgutils.raw_memcpy
 
 ONES = np.uint64(0x0101010101010101)
 HIGHS = np.uint64(0x8080808080808080)
@@ -38,50 +39,51 @@ def _copy_plain(target: Any, at: int, source: Any, start: int, count: int) -> No
     target[at : at + count] = source[start : start + count]
 
 
-if COMPILES:
+@intrinsic
+def _copy(typingctx: Any, target: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+    """Copy `count` bytes of one byte array into another: one memory copy, a few moves where the count is constant."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def copy_bytes(typingctx: Any, target: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
-        """Copy `count` bytes of one byte array into another: one memory copy, a few moves where the count is constant."""
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to_type, at_type, from_type, start_type, count_type = signature.args
+        to_array = context.make_array(to_type)(context, builder, args[0])
+        from_array = context.make_array(from_type)(context, builder, args[2])
+        to = builder.gep(to_array.data, [context.cast(builder, args[1], at_type, types.intp)])
+        source_at = builder.gep(from_array.data, [context.cast(builder, args[3], start_type, types.intp)])
+        _raw_memcpy(builder, to, source_at, context.cast(builder, args[4], count_type, types.intp), 1)
+        return context.get_dummy_value()
 
-        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            to_type, at_type, from_type, start_type, count_type = signature.args
-            to_array = context.make_array(to_type)(context, builder, args[0])
-            from_array = context.make_array(from_type)(context, builder, args[2])
-            to = builder.gep(to_array.data, [context.cast(builder, args[1], at_type, types.intp)])
-            source_at = builder.gep(from_array.data, [context.cast(builder, args[3], start_type, types.intp)])
-            cgutils.raw_memcpy(builder, to, source_at, context.cast(builder, args[4], count_type, types.intp), 1)
-            return context.get_dummy_value()
+    return types.none(target, at, source, start, count), code
 
-        return types.none(target, at, source, start, count), code
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def word(typingctx: Any, buffer: Any, start: Any) -> Any:
-        """Eight bytes of the buffer from `start`, little-endian, as one unsigned number."""
+@intrinsic
+def _word(typingctx: Any, buffer: Any, start: Any) -> Any:
+    """Eight bytes of the buffer from `start`, little-endian, as one unsigned number."""
 
-        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            array = context.make_array(signature.args[0])(context, builder, args[0])
-            at = context.cast(builder, args[1], signature.args[1], types.intp)
-            address = builder.gep(array.data, [at])
-            loaded = builder.load(builder.bitcast(address, ir.IntType(64).as_pointer()))
-            loaded.align = 1
-            return loaded
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        at = context.cast(builder, args[1], signature.args[1], types.intp)
+        address = builder.gep(array.data, [at])
+        loaded = builder.load(builder.bitcast(address, ir.IntType(64).as_pointer()))
+        loaded.align = 1
+        return loaded
 
-        return types.uint64(buffer, start), code
+    return types.uint64(buffer, start), code
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def trailing_zeros(typingctx: Any, value: Any) -> Any:
-        """How many low bits are 0: divided by 8, the place of the first marked byte of a word."""
 
-        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return builder.cttz(args[0], cgutils.false_bit)
+@intrinsic
+def _trailing_zeros(typingctx: Any, value: Any) -> Any:
+    """How many low bits are 0: divided by 8, the place of the first marked byte of a word."""
 
-        return types.int64(types.uint64), code
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], cgutils.false_bit)
 
-else:
-    copy_bytes = _copy_plain
-    word = _word_plain
-    trailing_zeros = _trailing_zeros_plain
+    return types.int64(types.uint64), code
+
+
+# numba types these by their arguments; to a type checker they are functions of anything.
+copy_bytes: Any = _copy if COMPILES else _copy_plain
+word: Any = _word if COMPILES else _word_plain
+trailing_zeros: Any = _trailing_zeros if COMPILES else _trailing_zeros_plain
 
 
 @kernel

@@ -1,7 +1,7 @@
 """Text into an output buffer: bytes, whole numbers, and what a kernel has to say in words.
 
 Each function takes the buffer and the next free place and returns the next free place. The caller has made sure that there
-is room. 
+is room.
 """
 
 from typing import Any

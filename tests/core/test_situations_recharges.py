@@ -123,11 +123,14 @@ def test_a_declined_card_is_asked_again_only_by_a_debit_after_the_wait():
 def test_the_wait_doubles_with_every_failure_in_a_row(failures: int, minutes: int):
     """A call that ends a millisecond before the wait's end asks for nothing; one that ends with it does."""
     last = instant_ms(f"2026-11-{2 + failures:02d}T12:00") + minutes * 60_000
-    tell(_declined(failures) + f"""
+    tell(
+        _declined(failures)
+        + f"""
         call     +12125550123 1m at={instant_text(last - 60_001)} -> charged 0.01
         call     +12125550123 1m at={instant_text(last - 60_000)} -> charged 0.01
         ! recharge.requested recharge_id=contoso:recharge:{failures + 1}
-    """)
+    """
+    )
 
 
 def _declined(failures: int) -> str:
@@ -157,26 +160,34 @@ def test_no_wait_is_longer_than_a_day(failures: int):
 
 
 def test_a_new_configuration_ends_the_wait():
-    tell(_declined(3) + """
+    tell(
+        _declined(3)
+        + """
         recharge on below=10.00 with=4.00 at=2026-11-05T12:01
         ! recharge.requested recharge_id=contoso:recharge:4
         fail     contoso:recharge:4 at=2026-11-05T13:00
         ! recharge.failed failures=1 next_attempt_after=2026-11-05T13:15
-    """)
+    """
+    )
 
 
 def test_a_payment_that_comes_late_ends_the_wait_too():
-    tell(_declined(2) + """
+    tell(
+        _declined(2)
+        + """
         funds    late 4.00 for=contoso:recharge:1 at=2026-11-04T12:01
         ! recharge.succeeded recharge_id=contoso:recharge:1
         ! recharge.requested recharge_id=contoso:recharge:3
         fail     contoso:recharge:2 at=2026-11-04T12:02 -> not_in_flight
         fail     contoso:recharge:3 at=2026-11-04T13:00
         ! recharge.failed failures=1 next_attempt_after=2026-11-04T13:15
-    """)
+    """
+    )
 
 
-@pytest.mark.parametrize("name", ["contoso:recharge:99", "contoso:recharge:0", "contoso:recharge:01", "other:recharge:1", "x"])
+@pytest.mark.parametrize(
+    "name", ["contoso:recharge:99", "contoso:recharge:0", "contoso:recharge:01", "other:recharge:1", "x"]
+)
 def test_money_for_a_recharge_nobody_asked_for_is_still_money(name: str):
     tell(f"""
         rate     1   0.01

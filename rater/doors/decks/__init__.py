@@ -1,5 +1,6 @@
 """Rate decks on disk: read through a profile, linted, and refused whole where there is an error."""
 
+import gc
 from pathlib import Path
 
 from rater.core.deck import RateDeck, make_deck
@@ -24,28 +25,46 @@ def _read(folder: Path) -> tuple[RateDeck | None, LintReport]:
         if inbound.exists():
             read_inbound(inbound, read)
     except FileNotFoundError as error:
-        report.findings.append(Finding(ERROR, "no_file", str(error.filename), 0, "no such file", "the CSV file that deck.toml names"))
+        report.findings.append(
+            Finding(ERROR, "no_file", str(error.filename), 0, "no such file", "the CSV file that deck.toml names")
+        )
     except OSError as error:
-        report.findings.append(Finding(ERROR, "no_file", str(error.filename), 0, f"{error.strerror}", "a readable file"))
+        report.findings.append(
+            Finding(ERROR, "no_file", str(error.filename), 0, f"{error.strerror}", "a readable file")
+        )
     except UnicodeDecodeError as error:
         found = f"byte {error.start} is not {error.encoding}"
-        report.findings.append(Finding(ERROR, "bad_encoding", str(profile.file), 0, found, "the file's encoding in deck.toml"))
+        report.findings.append(
+            Finding(ERROR, "bad_encoding", str(profile.file), 0, found, "the file's encoding in deck.toml")
+        )
     report.rows, report.inbound_rows = len(read.rates), len(read.inbound)
     if not read.rates and not read.inbound and not report.errors:
         report.findings.append(Finding(ERROR, "empty_deck", str(profile.file), 0, "no row", "at least one rate"))
+    read.sort()
     deck = make_deck(profile.terms, read.rates, read.inbound)
     report.findings += lint_rates(read, deck, profile.ceiling_nanos, str(profile.file))
     return deck, report
 
 
+def _read_without_collector(folder: Path) -> tuple[RateDeck | None, LintReport]:
+    """The garbage collector would look through hundreds of thousands of new rows again and again and find nothing."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return _read(folder)
+    finally:
+        if collects:
+            gc.enable()
+
+
 def lint_deck(folder: Path) -> LintReport:
     """Everything that is wrong or odd in a deck folder."""
-    return _read(Path(folder))[1]
+    return _read_without_collector(Path(folder))[1]
 
 
 def load_deck(folder: Path) -> RateDeck:
     """The deck of a folder; raises `DeckRefused` with every finding where there is an error."""
-    deck, report = _read(Path(folder))
+    deck, report = _read_without_collector(Path(folder))
     if deck is None or report.errors:
         raise DeckRefused(report)
     return deck

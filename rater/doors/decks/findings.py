@@ -56,7 +56,14 @@ class LintReport:
             "errors_by_rule": self.by_rule(ERROR),
             "warnings_by_rule": self.by_rule(WARNING),
             "findings": [
-                {"level": f.level, "rule": f.rule, "file": f.file, "line": f.line, "found": f.found, "expected": f.expected}
+                {
+                    "level": f.level,
+                    "rule": f.rule,
+                    "file": f.file,
+                    "line": f.line,
+                    "found": f.found,
+                    "expected": f.expected,
+                }
                 for f in self.findings
             ],
         }
@@ -69,5 +76,7 @@ class DeckRefused(Exception):
         self.report = report
         errors = report.errors
         shown = [f"  {finding}" for finding in errors[:SHOWN]]
-        more = [f"  ... and {len(errors) - SHOWN} more; `rater deck lint {report.folder}` shows all"] * (len(errors) > SHOWN)
+        more = [f"  ... and {len(errors) - SHOWN} more; `rater deck lint {report.folder}` shows all"] * (
+            len(errors) > SHOWN
+        )
         super().__init__("\n".join([f"deck {report.folder} is refused: {len(errors)} error(s)", *shown, *more]))

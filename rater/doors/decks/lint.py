@@ -58,9 +58,9 @@ class _Deck:
         self.rates: list[Rate] = read.rates
         self.digits = np.frombuffer("".join(rate[0] for rate in read.rates).encode(), np.uint8).copy()
         self.ends = np.cumsum([len(rate[0]) for rate in read.rates]).astype(np.int64)
-        self.rate_nanos = np.array([rate[4] for rate in read.rates], np.int64)
+        self.rate_nanos = np.array([rate.rate_nanos for rate in read.rates], np.int64)
 
-    def finding(self, level: str, rule: str, place: int, found: str, expected: str) -> Finding:
+    def finding(self, level: str, rule: str, place: Any, found: str, expected: str) -> Finding:
         return Finding(level, rule, self.file, self.read.lines[place], found, expected)
 
 
@@ -82,24 +82,20 @@ def _price(nanos: int) -> str:
 def _overlaps(deck: _Deck) -> list[Finding]:
     """Rows of one prefix in force at one instant: an error where the price differs, else only a repetition."""
     findings = []
-    by_prefix: dict[str, list[int]] = {}
-    for place, rate in enumerate(deck.rates):
-        by_prefix.setdefault(rate.prefix, []).append(place)
-    for prefix, places in by_prefix.items():
-        if len(places) == 1:
+    reach = 0  # among the rows of this prefix so far, the one in force longest
+    for place in range(1, len(deck.rates)):
+        earlier, later = deck.rates[reach], deck.rates[place]
+        if later[0] != earlier[0]:
+            reach = place
             continue
-        places.sort(key=lambda place: (deck.rates[place].valid_from_ms, deck.read.lines[place]))
-        reach = places[0]
-        for place in places[1:]:
-            earlier, later = deck.rates[reach], deck.rates[place]
-            if later.valid_from_ms < earlier.valid_to_ms:
-                alike = earlier[3:9] == later[3:9]
-                found = f"prefix {prefix} is in force together with line {deck.read.lines[reach]}"
-                found += ", at the same price" if alike else ", at another price"
-                level, rule = (WARNING, "repeated_row") if alike else (ERROR, "overlap")
-                findings.append(deck.finding(level, rule, place, found, "one price for a prefix at any instant"))
-            if later.valid_to_ms > earlier.valid_to_ms:
-                reach = place
+        if later.valid_from_ms < earlier.valid_to_ms:
+            alike = earlier[5:] == later[5:]
+            found = f"prefix {later.prefix} is in force together with line {deck.read.lines[reach]}"
+            found += ", at the same price" if alike else ", at another price"
+            level, rule = (WARNING, "repeated_row") if alike else (ERROR, "overlap")
+            findings.append(deck.finding(level, rule, place, found, "one price for a prefix at any instant"))
+        if later.valid_to_ms > earlier.valid_to_ms:
+            reach = place
     return findings
 
 
@@ -127,18 +123,15 @@ def _numbering(deck: _Deck) -> list[Finding]:
 
 def _dear_under_cheap(deck: _Deck, made: RateDeck) -> list[Finding]:
     """More than 50 times the price of the next shorter prefix: often a lost decimal point, often a true price."""
-    order = sorted(range(len(deck.rates)), key=lambda k: (deck.rates[k][0], deck.rates[k][9], deck.rates[k][10], deck.rates[k]))
-    digits = np.frombuffer("".join(deck.rates[k].prefix for k in order).encode(), np.uint8).copy()
-    ends = np.cumsum([len(deck.rates[k].prefix) for k in order]).astype(np.int64)
-    parents = np.full(len(order), -1, np.int64)
-    parent_rows(made.nodes, digits, ends, parents)
+    parents = np.full(len(deck.rates), -1, np.int64)
+    parent_rows(made.nodes, deck.digits, deck.ends, parents)
     rates = made.rows["rate_nanos"]
     dear = (parents >= 0) & (rates > DEAR_TIMES * rates[parents]) & (rates[parents] > 0)
     return [
         deck.finding(
-            WARNING, "dear_under_cheap", order[row],
-            f"{_price(int(rates[row]))} a minute for prefix {deck.rates[order[row]].prefix}, "
-            f"{int(rates[row] // rates[parents[row]])} times its shorter prefix {deck.rates[order[parents[row]]].prefix}",
+            WARNING, "dear_under_cheap", row,
+            f"{_price(int(rates[row]))} a minute for prefix {deck.rates[row].prefix}, "
+            f"{int(rates[row] // rates[parents[row]])} times its shorter prefix {deck.rates[parents[row]].prefix}",
             f"at most {DEAR_TIMES} times; check that this is meant",
         )
         for row in np.flatnonzero(dear)
@@ -173,7 +166,7 @@ def lint_rates(read: ReadDeck, made: RateDeck, ceiling_nanos: int, file: str) ->
     if not read.rates:
         return []
     deck = _Deck(read, file)
-    return [
+    findings = [
         *_ceiling(deck, ceiling_nanos),
         *_overlaps(deck),
         *_numbering(deck),
@@ -181,3 +174,4 @@ def lint_rates(read: ReadDeck, made: RateDeck, ceiling_nanos: int, file: str) ->
         *_roots(deck),
         *_equal_fees(deck),
     ]
+    return sorted(findings, key=lambda finding: finding.line)

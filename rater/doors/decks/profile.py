@@ -96,7 +96,7 @@ def _columns(reader: _Reader, header: bool) -> dict[str, str | int]:
     columns = reader.table.get("columns", {})
     known = OUTBOUND_COLUMNS + EXTRA_COLUMNS
     if not isinstance(columns, dict):
-        reader.wrong("columns", columns, "a table such as prefix = \"Prefix\"")
+        reader.wrong("columns", columns, 'a table such as prefix = "Prefix"')
         return {}
     for name, value in columns.items():
         if name not in known:
@@ -134,7 +134,7 @@ def _ceiling(reader: _Reader) -> int:
     try:
         return nanos_of(text)
     except BadValue:
-        reader.wrong("price_ceiling_per_minute", value, "a price such as \"20\"")
+        reader.wrong("price_ceiling_per_minute", value, 'a price such as "20"')
         return nanos_of(DEFAULT_CEILING)
 
 
@@ -146,7 +146,7 @@ def _valid_from(reader: _Reader) -> int:
     if isinstance(value, str):
         instant = parse_instant(value if "T" in value else f"{value}T00:00:00Z")
     if instant is None:
-        reader.wrong("valid_from", value, "a date such as \"2026-01-01\" or an instant such as \"2026-01-01T00:00:00Z\"")
+        reader.wrong("valid_from", value, 'a date such as "2026-01-01" or an instant such as "2026-01-01T00:00:00Z"')
         return ALWAYS_FROM_MS
     return instant
 

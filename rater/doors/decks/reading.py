@@ -34,6 +34,13 @@ class ReadDeck:
     findings: list[Finding] = field(default_factory=list)
     rows: int = 0
 
+    def sort(self) -> None:
+        """By prefix and validity, each rate with its line."""
+        order = sorted(range(len(self.rates)), key=self.rates.__getitem__)
+        self.rates = [self.rates[k] for k in order]
+        self.lines = [self.lines[k] for k in order]
+        self.unclassed = [self.unclassed[k] for k in order]
+
 
 def _rows(profile: DeckProfile, path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) of a CSV file, title lines and blank rows left out."""
@@ -68,13 +75,22 @@ def _places(profile: DeckProfile, header: list[str], path: Path, line: int, find
     return places
 
 
+# Prefix, destination and price differ from row to row; the rest seldom does, and is worked out once per combination.
+_ORDER = (
+    "prefix", "destination", "rate_per_minute", "country", "class", "connection_fee", "minimum_charge", "initial_s", "step_s",
+    "valid_from", "valid_to", "increments",
+)  # fmt: skip
+
+
 class _OutboundReader:
     """Turns the rows of one file into rates; the same text is worked out once."""
 
     def __init__(self, profile: DeckProfile, places: dict[str, int], path: Path, read: ReadDeck) -> None:
         self.profile, self.path, self.read = profile, str(path), read
-        self.at = [places.get(name, -1) for name in OUTBOUND_COLUMNS]
-        self.increments_at, self.code_at = places.get("increments", -1), places.get("country_code", -1)
+        self.at = [places.get(name, -1) for name in _ORDER]
+        self.code_at = places.get("country_code", -1)
+        self.column, self.cell = "", ""  # what is being read, for the finding
+        self.terms: dict[tuple[str, ...], tuple[int, ...]] = {}
         self.prices: dict[str, int] = {}
         self.fees: dict[str, int] = {"": 0}
         self.seconds: dict[tuple[str, int], int] = {}
@@ -87,15 +103,17 @@ class _OutboundReader:
         self.read.findings.append(Finding(ERROR, bad.rule, self.path, line, shown, bad.expected))
 
     def price(self, cell: str) -> int:
-        known = self.prices.get(cell)
-        if known is None:
-            known = self.prices[cell] = nanos_of(plain_price(cell, self.profile.currency_sign, self.profile.decimal_mark))
+        if not cell:
+            raise BadValue("bad_price", "a price a minute in decimal digits, such as 0.0205")
+        known = self.prices[cell] = nanos_of(plain_price(cell, self.profile.currency_sign, self.profile.decimal_mark))
         return known
 
     def fee(self, cell: str) -> int:
         known = self.fees.get(cell)
         if known is None:
-            known = self.fees[cell] = micros_of(plain_price(cell, self.profile.currency_sign, self.profile.decimal_mark))
+            known = self.fees[cell] = micros_of(
+                plain_price(cell, self.profile.currency_sign, self.profile.decimal_mark)
+            )
         return known
 
     def second(self, cell: str, default: int, least: int) -> int:
@@ -134,54 +152,76 @@ class _OutboundReader:
         known = [*CLASSES, *self.profile.classes]
         raise BadValue("bad_class", "one of " + " ".join(known))
 
+    def terms_of(self, cells: tuple[str, ...]) -> tuple[int, ...]:
+        """Everything of a row but prefix, destination and price: (from, to, country, class, fee, minimum, initial, step)."""
+        country, kind, fee, least, initial, step, start, end, increments = cells
+        self.column, self.cell = "country", country
+        place = self.country(country)
+        self.column, self.cell = "class", kind
+        code_of_class = self.number_class(kind)
+        self.column, self.cell = "connection_fee", fee
+        fee_micros = self.fee(fee)
+        self.column, self.cell = "minimum_charge", least
+        least_micros = self.fee(least)
+        first_s, step_s = self.profile.terms.initial_s, self.profile.terms.step_s
+        if increments:
+            self.column, self.cell = "increments", increments
+            first_s, step_s = increments_of(increments)
+        self.column, self.cell = "initial_s", initial
+        first_s = self.second(initial, first_s, 0)
+        self.column, self.cell = "step_s", step
+        step_s = self.second(step, step_s, 1)
+        self.column, self.cell = "valid_from", start
+        from_ms = self.instant(start, ALWAYS_FROM_MS)
+        self.column, self.cell = "valid_to", end
+        to_ms = self.instant(end, ALWAYS_TO_MS)
+        if to_ms <= from_ms:
+            raise BadValue("bad_validity", "an end after valid_from")
+        return from_ms, to_ms, place, code_of_class, fee_micros, least_micros, first_s, step_s
+
+    def prefixes(self, prefix: str, cells: list[str]) -> list[str]:
+        if self.plain and prefix.isascii() and prefix.isdigit() and len(prefix) <= 15:
+            return [prefix]
+        code = cells[self.code_at] if 0 <= self.code_at < len(cells) else ""
+        return prefixes_of(prefix, self.profile.prefix_style, self.profile.several_prefixes, code)
+
     def take(self, line: int, cells: list[str]) -> None:
         width = len(cells)
-        prefix, destination, country, kind, price, fee, least, initial, step, start, end = [
-            cells[at] if 0 <= at < width else "" for at in self.at
-        ]
-        column, cell = "prefix", prefix
+        prefix, destination, price, *others = [cells[at] if 0 <= at < width else "" for at in self.at]
+        self.column, self.cell = "prefix", prefix
         try:
-            if self.plain and prefix.isascii() and prefix.isdigit() and len(prefix) <= 15:
-                prefixes = [prefix]
-            else:
-                code = cells[self.code_at] if 0 <= self.code_at < width else ""
-                prefixes = prefixes_of(prefix, self.profile.prefix_style, self.profile.several_prefixes, code)
-            column, cell = "country", country
-            place = self.country(country)
-            column, cell = "class", kind
-            code_of_class = self.number_class(kind)
-            column, cell = "rate_per_minute", price
-            if not price:
-                raise BadValue("bad_price", "a price a minute in decimal digits, such as 0.0205")
-            nanos = self.price(price)
-            column, cell = "connection_fee", fee
-            fee_micros = self.fee(fee)
-            column, cell = "minimum_charge", least
-            least_micros = self.fee(least)
-            terms = self.profile.terms
-            first_s, step_s = terms.initial_s, terms.step_s
-            if 0 <= self.increments_at < width and cells[self.increments_at]:
-                column, cell = "increments", cells[self.increments_at]
-                first_s, step_s = increments_of(cell)
-            column, cell = "initial_s", initial
-            first_s = self.second(initial, first_s, 0)
-            column, cell = "step_s", step
-            step_s = self.second(step, step_s, 1)
-            column, cell = "valid_from", start
-            from_ms = self.instant(start, ALWAYS_FROM_MS)
-            column, cell = "valid_to", end
-            to_ms = self.instant(end, ALWAYS_TO_MS)
-            if to_ms <= from_ms:
-                raise BadValue("bad_validity", "an end after valid_from")
+            prefixes = self.prefixes(prefix, cells)
+            self.column, self.cell = "rate_per_minute", price
+            nanos = self.prices.get(price)
+            if nanos is None:
+                nanos = self.price(price)
+            key = tuple(others)
+            terms = self.terms.get(key)
+            if terms is None:
+                terms = self.terms[key] = self.terms_of(key)
         except BadValue as bad:
-            self.wrong(line, column, cell, bad)
+            self.wrong(line, self.column, self.cell, bad)
             return
+        from_ms, to_ms, *rest = terms
+        place, code_of_class, fee_micros, least_micros, first_s, step_s = rest
         for digits in prefixes:
             self.read.rates.append(
-                Rate(digits, destination, place, code_of_class, nanos, fee_micros, least_micros, first_s, step_s, from_ms, to_ms)
+                Rate(
+                    digits,
+                    from_ms,
+                    to_ms,
+                    destination,
+                    place,
+                    code_of_class,
+                    nanos,
+                    fee_micros,
+                    least_micros,
+                    first_s,
+                    step_s,
+                )
             )
             self.read.lines.append(line)
-            self.read.unclassed.append(not kind)
+            self.read.unclassed.append(not others[1])
 
 
 def read_outbound(profile: DeckProfile, path: Path, read: ReadDeck) -> None:
@@ -232,7 +272,11 @@ def _inbound_row(cells: list[str], places: dict[str, int], path: Path, line: int
         read.findings.append(Finding(ERROR, bad.rule, str(path), line, shown, bad.expected))
         return
     rate = InboundRate(
-        country_code(country), NUMBER_TYPES.index(values["number_type"]), 0 if origin == "*" else country_code(origin), nanos, fee
+        country_code(country),
+        NUMBER_TYPES.index(values["number_type"]),
+        0 if origin == "*" else country_code(origin),
+        nanos,
+        fee,
     )
     read.inbound.append(rate)
     read.inbound_lines.append(line)

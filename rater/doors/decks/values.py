@@ -14,7 +14,9 @@ INCREMENT_S_MAX = 86_400
 _DECIMAL = re.compile(r"(-?)([0-9]+)(?:\.([0-9]*))?|(-?)\.([0-9]+)", re.ASCII)
 _GROUPED = re.compile(r"-?[0-9]{1,3}(?:[,.'  ][0-9]{3})+(?:[.,][0-9]+)?", re.ASCII)
 _RANGE = re.compile(r"([0-9]+)-([0-9]+)", re.ASCII)
-_DATE = re.compile(r"([0-9]{1,4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,4})(?:[ T]([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?)?", re.ASCII)
+_DATE = re.compile(
+    r"([0-9]{1,4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,4})(?:[ T]([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?)?", re.ASCII
+)
 
 
 class BadValue(ValueError):
@@ -39,7 +41,7 @@ def _scaled(text: str, decimals: int, finest: str, most: int, what: str) -> int:
         raise BadValue("too_fine", f"{what} of at most {decimals} decimals ({finest})")
     if len(whole) > 18:
         raise BadValue("out_of_range", f"{what} of at most {most // 10**decimals}")
-    value = int(whole) * 10**decimals + int(fraction[:decimals].ljust(decimals, "0") or "0")
+    value: int = int(whole) * 10**decimals + int(fraction[:decimals].ljust(decimals, "0") or "0")
     if value > most:
         raise BadValue("out_of_range", f"{what} of at most {most // 10**decimals}")
     return value
@@ -62,7 +64,9 @@ def plain_price(text: str, sign: str, mark: str) -> str:
         text = text[len(sign) :].strip()
     if mark == ",":
         if "." in text or text.count(",") > 1:
-            raise BadValue("thousands_separator", "a price without a thousands separator and with ',' before the decimals")
+            raise BadValue(
+                "thousands_separator", "a price without a thousands separator and with ',' before the decimals"
+            )
         text = text.replace(",", ".")
     return text
 

@@ -194,7 +194,9 @@ def first_difference(part: _Slice, expected: bytes) -> str | None:
             return f"{part.where(place)}: the replay gives one more line here: {wanted[:80]!r} ..."
         if not wanted:
             return f"{part.where(place)}: the replay does not give this line"
-        at = next((k for k in range(min(len(found), len(wanted))) if found[k] != wanted[k]), min(len(found), len(wanted)))
+        at = next(
+            (k for k in range(min(len(found), len(wanted))) if found[k] != wanted[k]), min(len(found), len(wanted))
+        )
         byte = part.at + sum(map(len, found_lines[:place])) + at
         return f"{part.where(place)}, byte {byte} of the file{_field_difference(found, wanted)}"
     return None
@@ -258,7 +260,9 @@ def _check_books(store: Store, state: State) -> None:
             continue
         for row in range(kept.size):
             if kept[row].tobytes() != replayed[row].tobytes():
-                raise Difference(f"state, {name} row {row}{_owner(name, replayed, row, state)}{_row_difference(kept[row], replayed[row], dtype)}")
+                raise Difference(
+                    f"state, {name} row {row}{_owner(name, replayed, row, state)}{_row_difference(kept[row], replayed[row], dtype)}"
+                )
     if store.meta("rows") != row_counts(state) or store.meta("free") != free_rows(state):
         raise Difference("state: the row counts or free rows are not the replay's")
 
@@ -272,7 +276,9 @@ def _row_difference(kept: Any, replayed: Any, dtype: np.dtype[Any]) -> str:
     for field_name in dtype.names or ():
         if np.any(kept[field_name] != replayed[field_name]):
             if field_name == "currency":
-                return f": currency is {currency_text(kept.currency)}, the replay gives {currency_text(replayed.currency)}"
+                return (
+                    f": currency is {currency_text(kept.currency)}, the replay gives {currency_text(replayed.currency)}"
+                )
             return f": {field_name} is {kept[field_name]}, the replay gives {replayed[field_name]}"
     return ": padding bytes differ"
 
@@ -303,7 +309,9 @@ class _Auditor:
     def book(self, line: dict[str, Any]) -> RuleBook:
         key = (tuple(line["decks"]), line["plans"])
         if key not in self.books:
-            book = kept_rule_book([self.store.text("deck", v) for v in key[0]], self.store.text("plans", key[1]).decode())
+            book = kept_rule_book(
+                [self.store.text("deck", v) for v in key[0]], self.store.text("plans", key[1]).decode()
+            )
             if tuple(deck.version for deck in book.decks) != key[0] or book.plans_version != key[1]:
                 raise Difference(f"state: the deck or plans kept as {key} have other content now")
             self.books[key] = book
@@ -324,7 +332,9 @@ class _Auditor:
             raise Difference(f"{written.where(0)}: does not follow the line before it (batch {number})")
         if line["cdrs"][1] != self.next_cdr or line["commands"][1] != self.next_command:
             raise Difference(f"{written.where(0)}: the input ranges do not follow those of the batch before")
-        parts = {name: files.take(name, line["bytes"][name]) for name in (RATED, EVENTS, REJECTED_CDRS, REJECTED_COMMANDS)}
+        parts = {
+            name: files.take(name, line["bytes"][name]) for name in (RATED, EVENTS, REJECTED_CDRS, REJECTED_COMMANDS)
+        }
         inputs = _gather(parts, line)
         outcome = _replay(self.state, self.book(line), inputs, line["segments"], self.workspace)
         for name, blocks in blocks_of(outcome).items():
@@ -340,7 +350,9 @@ class _Auditor:
         _check_counts(line, outcome, number)
         self.digest = state_digest(self.digest, self.state)
         if self.digest != line["state_digest"]:
-            raise Difference(f"{written.where(0)}: state_digest is {line['state_digest']}, the replay gives {self.digest}")
+            raise Difference(
+                f"{written.where(0)}: state_digest is {line['state_digest']}, the replay gives {self.digest}"
+            )
         self.state.committed()
         self.previous = digest_of(raw)
         self.next_cdr, self.next_command = line["cdrs"][2], line["commands"][2]
@@ -367,7 +379,9 @@ class _Auditor:
         for out, files in self.files.items():
             for name, length in store.lengths(out).items():
                 if length != files.position(name):
-                    raise Difference(f"state: {name} is committed to {length} bytes, the journal accounts for {files.position(name)}")
+                    raise Difference(
+                        f"state: {name} is committed to {length} bytes, the journal accounts for {files.position(name)}"
+                    )
         store.check_seal()
         self.audited.tenants = int(self.state.rows("accounts").size)
         return self.audited

@@ -36,7 +36,12 @@ class PoolLine:
     used: int
 
     def as_object(self) -> dict[str, Any]:
-        return {"pool": self.name, "capacity": self.capacity, "used": self.used, "left": max(self.capacity - self.used, 0)}
+        return {
+            "pool": self.name,
+            "capacity": self.capacity,
+            "used": self.used,
+            "left": max(self.capacity - self.used, 0),
+        }
 
 
 def account_row(state: State, tenant: str) -> int:
@@ -123,7 +128,10 @@ def unused_pools(state: State, row: int, plans: Any, known: set[str]) -> list[Po
         found = int(allotment(plans, plan, country, at_ms)) if plan < MCOPSTN8 or plan == MCOPSTN8 + 1 else -1
         if found < 0:
             continue
-        for scope, minutes in ((DOMESTIC, int(plans[found].domestic)), (INTERNATIONAL, int(plans[found].international))):
+        for scope, minutes in (
+            (DOMESTIC, int(plans[found].domestic)),
+            (INTERNATIONAL, int(plans[found].international)),
+        ):
             scope_text = "domestic" if scope == DOMESTIC else "international"
             name = f"{country_text(country)}/{PLANS[plan]}/{scope_text}/{month_text(month)}"
             if minutes and name not in known:

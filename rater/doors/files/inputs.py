@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def open_input(name: str) -> IO[bytes]:
     if name == STANDARD_INPUT:
         return sys.stdin.buffer
     try:
-        stream = Path(name).open("rb")
+        stream = Path(name).open("rb")  # noqa: SIM115  # the stream outlives this function
         magic = stream.read(2)
         stream.seek(0)
     except OSError as error:
@@ -198,7 +198,7 @@ class SourceStream:
         for number in range(self._place.file, len(self._names)):
             skip = self._place.done if number == self._place.file else 0
             stream = open_input(self._names[number])
-            for count, record in enumerate(self._open().read(stream), 1):
+            for count, record in enumerate(self._open().read(cast(BinaryIO, stream)), 1):
                 if count > skip:
                     yield record, Place(number, count)
             if self._names[number] != STANDARD_INPUT:

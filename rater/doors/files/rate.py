@@ -4,20 +4,16 @@ One thread reads and decides; a second one writes the previous batch, makes it d
 state. A batch counts when its transaction is committed; what was written of an uncommitted one is cut off at the next start.
 """
 
-import json
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
-import orjson
+from typing import Any, cast
 
 from rater.contract.counts import Counts
 from rater.contract.journal import JournalLine, digest_of, encode_journal, state_digest
-from rater.core.state import State
 from rater.doors.clock import stopwatch
 from rater.doors.failpoints import reached
 from rater.doors.files.inputs import LineStream, Piece, Place, SourceStream, identity_of
@@ -229,7 +225,7 @@ class _Run:
         if request.source == CANONICAL:
             yield "calls", LineStream(request.calls, most, BATCH_BYTES_MAX, self.place, self.next_cdr).pieces()
         else:
-            profile = request.profile
+            profile = cast(SourceProfile, request.profile)
 
             def opened() -> Any:
                 return open_source(request.source, profile)

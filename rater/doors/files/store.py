@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -81,7 +81,7 @@ class Store:
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self.path = path
-        self._lock = None
+        self._lock: IO[bytes] | None = None
         exists = path.exists() and path.stat().st_size > 0
         if read_only and not exists:
             raise StateProblem(f"{path}: no such state file; `rater rate --state {path}` makes one")
@@ -103,9 +103,11 @@ class Store:
     def _take(self, path: Path) -> None:
         self._lock = path.open("ab")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise StateProblem(f"{path}: another rater is using this state; wait for it or choose another --state") from None
+            raise StateProblem(
+                f"{path}: another rater is using this state; wait for it or choose another --state"
+            ) from None
 
     def _create(self) -> None:
         self._db.execute("pragma page_size=8192")
@@ -142,7 +144,9 @@ class Store:
         state = State.empty(bytes.fromhex(self.meta("key")))
         counts, free = self.meta("rows"), self.meta("free")
         for name, dtype in SHELVES.items():
-            data = b"".join(row[0] for row in self._db.execute("select data from pages where shelf = ? order by page", (name,)))
+            data = b"".join(
+                row[0] for row in self._db.execute("select data from pages where shelf = ? order by page", (name,))
+            )
             count = counts.get(name, 0)
             if len(data) != count * dtype.itemsize:
                 raise StateProblem(f"{self.path}: {name}: {len(data)} bytes of rows, expected {count * dtype.itemsize}")
@@ -214,7 +218,9 @@ class Store:
 
     def check_seal(self) -> None:
         if self.meta("seal") != self.seal():
-            raise StateProblem(f"{self.path}: the tables meta, outs, outputs, texts or runs were changed by another hand")
+            raise StateProblem(
+                f"{self.path}: the tables meta, outs, outputs, texts or runs were changed by another hand"
+            )
 
     def check_integrity(self) -> None:
         """SQLite's own word on its pages."""

@@ -1,0 +1,389 @@
+"""What people see: tables and progress. Every table also reads well in a file or a pipe, without colour and without loss.
+
+Nothing is decided here: each screen is told from the object that `--json` prints, or from a summary.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from rater.doors.decks import LintReport
+from rater.doors.files.amounts import bytes_text, exact, grouped, plural, two_decimals
+from rater.doors.files.audit import Audited
+from rater.doors.files.outputs import EVENTS, JOURNAL, RATED, REJECTED_CDRS, REJECTED_COMMANDS
+from rater.doors.files.rate import RateRequest, Summary
+from rater.doors.files.sentences import event_text
+
+PIPE_COLUMNS = 400  # nobody wraps a pipe; tables are only as wide as what stands in them
+BAR_CELLS = 20
+LINT_ROWS_SHOWN = 50
+FILES = {
+    RATED: "every rated call: its own bytes, what it cost, who paid",
+    EVENTS: "what an account's owner is told: pools, recharges, blocks",
+    REJECTED_CDRS: "call records that could not be rated, each with its reason and its bytes",
+    REJECTED_COMMANDS: "commands that could not be applied, each with its reason and its bytes",
+    JOURNAL: "one line a committed batch: what an audit replays",
+}
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal, or as wide as the tables where there is none."""
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=PIPE_COLUMNS, no_color=True, force_terminal=False)
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+def _bytes_known(names: list[str]) -> int | None:
+    """How many bytes will be read, where every file says so itself: not a pipe, not compressed."""
+    total = 0
+    for name in names:
+        path = Path(name)
+        try:
+            if not path.is_file():
+                return None
+            with path.open("rb") as stream:
+                if stream.read(2) == b"\x1f\x8b":
+                    return None
+            total += path.stat().st_size
+        except OSError:
+            return None
+    return total
+
+
+@contextmanager
+def _bar(*columns: Any, total: int | None, label: str) -> Iterator[tuple[Progress, TaskID] | None]:
+    """A bar on standard error where that is a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    line = Console(stderr=True)
+    with Progress(SpinnerColumn(), *columns, TimeElapsedColumn(), console=line, transient=True) as progress:
+        yield progress, progress.add_task(label, total=total)
+
+
+@contextmanager
+def progress_bar(names: list[str]) -> Iterator[Callable[[str, int], None]]:
+    """Progress over files: `progress(phase, bytes)` after every batch."""
+    total = _bytes_known(names)
+    with _bar(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), total=total, label="reading") as bar:
+        read = 0
+
+        def step(phase: str, raw_bytes: int) -> None:
+            nonlocal read
+            read += raw_bytes
+            if bar is not None:
+                progress, task = bar
+                # a switch's own records may be longer once they are canonical: then the end is not known after all
+                known = total if total is not None and read <= total else None
+                progress.update(task, description=phase, completed=read, total=known)
+
+        yield step
+
+
+@contextmanager
+def counting(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress over things that can be counted: `progress(done, total)`."""
+    counted = TextColumn("{task.completed:,.0f} of {task.total:,.0f}")
+    with _bar(TextColumn("{task.description}"), BarColumn(), counted, total=1, label=label) as bar:
+
+        def step(done: int, total: int) -> None:
+            if bar is not None:
+                progress, task = bar
+                progress.update(task, completed=done, total=total)
+
+        yield step
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _table(title: str, *columns: str, numbers: str = "") -> Table:
+    """A table whose columns named in `numbers` stand to the right; no text is ever cut off."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    right = numbers.split()
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=name in right, overflow="fold")
+    return table
+
+
+def _facts(title: str) -> Table:
+    """Two columns: what, and how much."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _print(*things: Any) -> None:
+    out = console()
+    for thing in things:
+        out.print(Text(thing) if isinstance(thing, str) else thing, soft_wrap=isinstance(thing, str))
+
+
+def _listed(counts: dict[str, int]) -> str:
+    """`pooled 12, charged 3`, largest first; nothing of what did not happen."""
+    some = sorted(((count, name) for name, count in counts.items() if count), key=lambda pair: (-pair[0], pair[1]))
+    return ", ".join(f"{name} {grouped(count)}" for count, name in some) or "none"
+
+
+# --- rater rate ------------------------------------------------------------------------------------------------------
+
+
+def show_summary(summary: Summary, request: RateRequest) -> None:
+    """What a run came to, and where to look."""
+    counts = summary.counts
+    table = _facts("Interrupted run finished (counts are of the whole run)" if summary.resumed else "Run finished")
+    table.add_row("call records read", grouped(counts.read))
+    table.add_row("  rated", _with_parts(counts.rated, counts.by_outcome))
+    table.add_row("  rejected", _with_parts(counts.rejected, counts.rejected_by_reason))
+    table.add_row("  duplicates", f"{grouped(counts.duplicates)} (answered the first time)")
+    if summary.blank_lines:
+        table.add_row("blank lines passed over", grouped(summary.blank_lines))
+    if summary.skipped:
+        table.add_row("source rows that are no call", grouped(summary.skipped))
+    if counts.unknown_fields:
+        table.add_row("unknown fields, kept", grouped(counts.unknown_fields))
+    for currency, charge in sorted(counts.charge_micros.items()):
+        table.add_row("charged", two_decimals(charge, currency))
+    minutes = f"{grouped(counts.pool_minutes)} from pools, {grouped(counts.credit_minutes)} paid"
+    table.add_row("minutes", minutes)
+    if counts.commands or counts.commands_rejected or counts.commands_duplicates:
+        table.add_row("commands applied", grouped(counts.commands))
+        table.add_row("  rejected", grouped(counts.commands_rejected))
+        table.add_row("  duplicates", grouped(counts.commands_duplicates))
+    table.add_row(
+        "events", _with_parts(counts.events, {k.removeprefix("rater."): n for k, n in counts.events_by_type.items()})
+    )
+    table.add_row("accounts", grouped(summary.tenants))
+    table.add_row("ids kept", _ids(summary))
+    table.add_row("time", _pace(counts.read, summary.wall_s))
+    _print(table, _files(request.out, request.state))
+
+
+def _with_parts(count: int, parts: dict[str, int]) -> str:
+    return f"{grouped(count)} ({_listed(parts)})" if count else "0"
+
+
+def _ids(summary: Summary) -> str:
+    if not summary.ids_kept:
+        return "0"
+    return f"{grouped(summary.ids_kept)} in {bytes_text(summary.ids_bytes)} of memory ({summary.ids_bytes // summary.ids_kept} bytes an id)"
+
+
+def _pace(read: int, wall_s: float) -> str:
+    pace = f", {grouped(int(read / wall_s))} calls/s with files and state" if wall_s > 0 and read else ""
+    return f"{wall_s:.2f} s{pace}"
+
+
+def _files(folder: Path, state: Path) -> Table:
+    table = _table("Look at", "file", "size", "what it holds", numbers="size")
+    for name, told in FILES.items():
+        path = folder / name
+        if path.exists():
+            table.add_row(str(path), bytes_text(path.stat().st_size), told)
+    if state.exists():
+        table.add_row(
+            str(state),
+            bytes_text(state.stat().st_size),
+            "the books: `rater balance`, `rater audit`; a later run goes on from here",
+        )
+    return table
+
+
+# --- rater explain ---------------------------------------------------------------------------------------------------
+
+
+def show_explanation(told: dict[str, Any]) -> None:
+    """One price, then every step to it."""
+    out = console()
+    currency, rated = told["currency"], told["rated"]
+    table = _facts(
+        f"{rated['tenant']} {rated['record_id']}: {told['outcome']}, {exact(told['charge_micros'], currency)}"
+    )
+    minutes = (
+        f"{told['billed_minutes']} billed: {told['pool_minutes']} from a pool, {told['credit_minutes']} from credits"
+    )
+    table.add_row("minutes", minutes)
+    table.add_row("capability", str(rated["capability"]))
+    table.add_row(
+        "balance", f"{exact(told['balance_before_micros'], currency)} -> {exact(rated['balance_micros'], currency)}"
+    )
+    table.add_row("would announce", _listed(_count_types(told["events"])))
+    steps = Table(box=None, show_header=False, pad_edge=False)
+    steps.add_column(justify="right", style="dim", no_wrap=True)
+    steps.add_column(overflow="fold")
+    for number, step in enumerate(told["steps"], 1):
+        steps.add_row(str(number), Text(step))
+    _print(table, "")
+    out.print(steps) if sys.stdout.isatty() else _print(*(f"{k:>3} {step}" for k, step in enumerate(told["steps"], 1)))
+
+
+def _count_types(events: list[dict[str, Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for event in events:
+        name = event["type"].removeprefix("rater.")
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+# --- rater balance ---------------------------------------------------------------------------------------------------
+
+
+def show_balance(told: dict[str, Any]) -> None:
+    """One tenant's books on one screen."""
+    things: list[Any] = [_wallet(told)]
+    for part in (_lots, _pools, _licences, _numbers, _events):
+        table = part(told)
+        if table is not None:
+            things += ["", table] if table.box is None else [table]
+    _print(*things)
+
+
+def _wallet(told: dict[str, Any]) -> Table:
+    currency = told["currency"]
+    mode = (
+        "prepaid" if told["billing_mode"] == "prepaid" else f"post-usage, overage {'on' if told['overage'] else 'off'}"
+    )
+    table = _facts(
+        f"{told['tenant']} ({told['country']}, {mode}) at {told['last_seen']}, version {told['account_version']}"
+    )
+    blocked = "   BLOCKED: calls that credits would pay are refused" if told["blocked"] else ""
+    table.add_row(
+        "balance",
+        f"{two_decimals(told['balance_micros'], currency)}  (exactly {exact(told['balance_micros'])}){blocked}",
+    )
+    if told["debt_micros"]:
+        table.add_row("debt", exact(told["debt_micros"], currency))
+    if told["billing_mode"] != "prepaid" or told["invoice_micros"]:
+        table.add_row("invoice so far", exact(told["invoice_micros"], currency))
+    table.add_row("recharge", _recharge(told["recharge"], currency))
+    return table
+
+
+def _recharge(recharge: dict[str, Any], currency: str) -> str:
+    if not recharge["enabled"]:
+        return "off"
+    amount, trigger = (
+        two_decimals(recharge["amount_micros"], currency),
+        two_decimals(recharge["trigger_micros"], currency),
+    )
+    text = f"{amount} when the balance falls below {trigger}"
+    if recharge["in_flight"]:
+        text += f"; {recharge['in_flight']} in flight"
+    if recharge["failures"]:
+        text += f"; declined {plural(recharge['failures'], 'time')} in a row, asks again at a debit from {recharge['wait_until']}"
+    return text
+
+
+def _lots(told: dict[str, Any]) -> Table | None:
+    if not told["lots"]:
+        return None
+    table = _table("Lots, in the order they are drawn", "lot", "left", "of", "added", "expires", numbers="left of")
+    for lot in told["lots"]:
+        left, whole = exact(lot["left_micros"]), exact(lot["amount_micros"])
+        table.add_row(Text(lot["lot_id"]), left, whole, lot["added_at"], lot["expires_at"] or "never")
+    return table
+
+
+def _pools(told: dict[str, Any]) -> Table | None:
+    if not told["pools"]:
+        return None
+    table = _table("Pools of minutes", "pool", "", "used", "of", "left", numbers="used of left")
+    for pool in told["pools"]:
+        used, capacity = pool["used"], pool["capacity"]
+        table.add_row(
+            Text(pool["pool"]), _usage_bar(used, capacity), grouped(used), grouped(capacity), grouped(pool["left"])
+        )
+    return table
+
+
+def _usage_bar(used: int, capacity: int) -> str:
+    """Full only when nothing is left, empty only when nothing is used."""
+    full, empty = ("█", "░") if (sys.stdout.encoding or "ascii").lower().startswith("utf") else ("#", ".")
+    if used >= capacity:
+        cells = BAR_CELLS
+    else:
+        cells = min(max(used * BAR_CELLS // capacity, int(used > 0)), BAR_CELLS - 1)
+    percent = used * 100 // capacity if capacity else 100
+    return f"{full * cells}{empty * (BAR_CELLS - cells)} {percent:>3} %"
+
+
+def _licences(told: dict[str, Any]) -> Table | None:
+    if not told["licences"]:
+        return None
+    held: dict[str, list[str]] = {}
+    for licence in told["licences"]:
+        held.setdefault(licence["user"], []).append(f"{licence['plan']} {licence['country']}")
+    table = _table(f"Licences ({plural(len(held), 'user')})", "user", "holds")
+    for user, plans in held.items():
+        table.add_row(Text(user), ", ".join(plans))
+    return table
+
+
+def _numbers(told: dict[str, Any]) -> Table | None:
+    if not told["numbers"]:
+        return None
+    table = _table("Numbers", "number", "type", "country")
+    for number in told["numbers"]:
+        table.add_row(number["number"], number["number_type"], number["country"])
+    return table
+
+
+def _events(told: dict[str, Any]) -> Table | None:
+    if not told["recent_events"]:
+        return None
+    table = _table("Recent events, newest first", "time", "event", "about")
+    for event in told["recent_events"]:
+        about = event_text(event["type"], event["data"])
+        table.add_row(event["time"], event["type"].removeprefix("rater."), Text(about))
+    return table
+
+
+# --- rater audit, rater deck lint ------------------------------------------------------------------------------------
+
+
+def show_audit(audited: Audited) -> None:
+    """The verdict, and what it rests on."""
+    charges = ", ".join(two_decimals(amount, currency) for currency, amount in sorted(audited.charge_micros.items()))
+    table = _facts("The books agree with the log, to the byte")
+    for part in fields(audited):
+        if part.name != "charge_micros":
+            table.add_row(part.name, grouped(getattr(audited, part.name)))
+    table.add_row("charged", charges or "nothing")
+    _print(table)
+
+
+def show_lint(report: LintReport) -> None:
+    """Errors first; the rows that do not fit the screen are counted by rule."""
+    findings = [*report.errors, *report.warnings]
+    shown, rest = findings[:LINT_ROWS_SHOWN], findings[LINT_ROWS_SHOWN:]
+    things: list[Any] = []
+    if shown:
+        table = _table(report.folder, "place", "level", "rule", "found", "expected")
+        for finding in shown:
+            place = f"{finding.file}:{finding.line}" if finding.line else finding.file
+            table.add_row(Text(place), finding.level, finding.rule, Text(finding.found), Text(finding.expected))
+        things.append(table)
+    if rest:
+        by_rule: dict[str, int] = {}
+        for finding in rest:
+            by_rule[finding.rule] = by_rule.get(finding.rule, 0) + 1
+        things.append(f"{grouped(len(rest))} more: {_listed(by_rule)}; --json lists them all")
+    rows = f"{plural(report.rows, 'outbound row')}, {plural(report.inbound_rows, 'inbound row')}"
+    verdict = "refused" if report.errors else "usable"
+    things.append(
+        f"{report.folder}: {verdict}; {rows}; {plural(len(report.errors), 'error')}, {plural(len(report.warnings), 'warning')}"
+    )
+    _print(*things)

@@ -1,0 +1,87 @@
+"""The set of ids seen, against a dict: nothing forgotten, nothing invented, however full and however unlucky."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rater.core.seen import NEW, OTHER, SAME, entry_of, place_of, refill, remember, slots_for, verdict
+
+U8 = np.uint64
+words = st.integers(0, 2**64 - 1)
+# Few different hashes that crowd into few slots, so that probing is what is tested.
+crowded = st.tuples(
+    st.sampled_from([0, 1, 2, 1023, 1024, 2**63, 2**64 - 1]), st.sampled_from([0, 1 << 32, 7 << 32, 2**64 - 1]), words
+)
+
+
+class Seen:
+    def __init__(self, slots: int) -> None:
+        self.slots = np.zeros((slots, 2), U8)
+        self.fresh = np.zeros((4 * slots, 2), U8)
+        self.tally = np.zeros(2, np.int64)
+
+    def meet(self, high: int, low: int, content: int) -> int:
+        first, second = entry_of(U8(high), U8(low), U8(content))
+        slot = place_of(self.slots, first, second)
+        known = int(verdict(self.slots, slot, second))
+        if known == NEW:
+            remember(self.slots, self.fresh, self.tally, slot, first, second)
+        return known
+
+
+def expected(known: dict[tuple[int, int], int], high: int, low: int, content: int) -> int:
+    """96 bits name an id, 32 its content; the hash 0 stands for an empty slot and counts as 1."""
+    name, said = (high or 1, low >> 32), content & 0xFFFFFFFF
+    if name not in known:
+        known[name] = said
+        return NEW
+    return SAME if known[name] == said else OTHER
+
+
+@given(st.lists(crowded, max_size=60))
+def test_it_answers_like_a_dict(meetings: list[tuple[int, int, int]]):
+    seen, known = Seen(1024), {}
+    for high, low, content in meetings:
+        assert seen.meet(high, low, content) == expected(known, high, low, content)
+    assert seen.tally[0] == len(known)
+    assert np.count_nonzero(seen.slots[:, 0]) == len(known)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_answers_like_a_dict_when_it_is_as_full_as_it_gets(seed: int):
+    rng = np.random.default_rng(seed)
+    slots = 1024
+    ids = rng.integers(0, 2**63, (slots * 13 // 16, 2)).tolist()
+    seen, known = Seen(slots), {}
+    for high, low in [*ids, *ids, *rng.integers(0, 2**63, (200, 2)).tolist()]:
+        if len(known) < slots * 13 // 16 or (high or 1, low >> 32) in known:
+            assert seen.meet(high, low, 5) == expected(known, high, low, 5)
+
+
+@given(st.lists(crowded, max_size=60))
+def test_nothing_is_lost_when_it_grows(meetings: list[tuple[int, int, int]]):
+    seen, known = Seen(1024), {}
+    for meeting in meetings:
+        seen.meet(*meeting)
+        expected(known, *meeting)
+    bigger = Seen(4096)
+    refill(bigger.slots, seen.slots, 1024)
+    bigger.tally[0] = seen.tally[0]
+    for high, low, content in meetings:
+        assert bigger.meet(high, low, content) == expected(known, high, low, content)
+
+
+@given(st.integers(0, 10**7))
+def test_there_is_room_for_what_it_is_asked_to_hold(ids: int):
+    slots = slots_for(ids)
+    assert slots & (slots - 1) == 0
+    assert slots * 13 >= ids * 16
+    assert slots == 1024 or slots // 2 * 13 < ids * 16
+
+
+def test_fresh_ids_are_listed_in_the_order_they_came():
+    seen = Seen(1024)
+    for k in (5, 3, 5, 9):
+        seen.meet(k, k << 32, 1)
+    assert seen.fresh[: seen.tally[1], 0].tolist() == [5, 3, 9]
