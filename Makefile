@@ -28,6 +28,7 @@ types: $(VENV)/.dev ## mypy, strict
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev ## the tests alone, on two processes
+	$(BIN)/rater warm-up
 	$(BIN)/python -m pytest -n 2
 
 plain: $(VENV)/.dev ## the tests of core and contract with every kernel as plain Python: slow, debuggable

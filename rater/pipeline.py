@@ -19,7 +19,7 @@ from rater.contract.reader import read_slowly
 from rater.contract.rejected import call_detail, encode_rejection
 from rater.contract.scanner import READ, RECORD_BYTES_MAX, UNSURE, scan, scan_scratch
 from rater.core.accounts import Books, balance_of, find, touch
-from rater.core.administration import DUPLICATE, apply_command
+from rater.core.administration import APPLIED, DUPLICATE, NEEDS_ROOM, apply_command
 from rater.core.calls import CALL
 from rater.core.charging import ANSWER, OUTCOMES
 from rater.core.compiled import kernel
@@ -333,60 +333,121 @@ def _tell(state: State, workspace: Workspace, causes: Any, outcome: Outcome) -> 
     workspace.news_tally[:] = 0
 
 
-def _apply_one(
-    state: State, batch: Batch, workspace: Workspace, outcome: Outcome, raw: bytes, key: bytes | None, offset: int
-) -> list[dict[str, Any]]:
-    """Apply one command and tell what it set off; the recharges it requested."""
-    rows, fields, details = decode_commands([raw], [key])
-    command = rows[0]
-    if command.reason == 0:
-        lots = int(state.shelves["lots"].tally[0])
-        if workspace.draw_rows.size < lots:
-            workspace.grow_draws(lots)
-        if workspace.news.size < NEWS_PER_RECORD + lots:
-            workspace.grow_news(NEWS_PER_RECORD + lots)
-        command.reason = apply_command(
+@kernel
+def apply_commands(
+    books: Books,
+    commands: Any,
+    first: Any,
+    stop_when_asked: Any,
+    draw_rows: Any,
+    draw_micros: Any,
+    news: Any,
+    news_tally: Any,
+) -> Any:
+    """The loop over commands: (next command, why it came back). How each ended stands in its `reason`."""
+    for r in range(first, commands.size):
+        command = commands[r]
+        if command.reason != 0:
+            continue
+        ended = apply_command(books, command, draw_rows, draw_micros, news, news_tally, r)
+        if ended == NEEDS_ROOM:
+            return r, NEWS_FULL
+        command.reason = ended
+        if stop_when_asked and news_tally[1] > 0:
+            return r + 1, ASKED
+    return commands.size, DONE
+
+
+@dataclass(slots=True)
+class _Commands:
+    """Some commands on their way: rows for the kernel, fields and details for people, bytes and offsets for the log."""
+
+    raws: list[bytes]
+    rows: Any
+    fields: list[dict[str, Any]]
+    details: list[str]
+    offsets: list[int]
+    told: int = 0  # how many of them the outcome knows of
+
+
+def _note_commands(commands: _Commands, upto: int, partition: int, outcome: Outcome) -> None:
+    """Applied, duplicate or rejected: into the outcome, in order."""
+    counts = outcome.counts
+    for place in range(commands.told, upto):
+        reason = int(commands.rows[place].reason)
+        raw, offset = commands.raws[place], commands.offsets[place]
+        if reason == APPLIED:
+            counts.commands += 1
+            outcome.applied.append((offset, raw))
+        elif reason == DUPLICATE:
+            counts.commands_duplicates += 1
+        else:
+            counts.commands_rejected += 1
+            detail = commands.details[place]
+            outcome.rejected_commands.append(encode_rejection(Reason(reason), detail, raw, partition, offset))
+    outcome.segments[-1][1] += upto - commands.told
+    commands.told = upto
+
+
+def _run_commands(
+    state: State,
+    partition: int,
+    workspace: Workspace,
+    respond: Respond | None,
+    outcome: Outcome,
+    commands: _Commands,
+    calls_left: int,
+    in_a_row: int = 0,
+) -> None:
+    """Apply commands in order; with `respond`, each request is answered at the very place where it was made."""
+
+    def cause(place: int) -> Cause:
+        return Cause(commands.fields[place], "", "", [partition, commands.offsets[place]])
+
+    done, why = 0, ASKED
+    while why != DONE:
+        done, why = apply_commands(
             state.books(),
-            command,
+            commands.rows,
+            done,
+            respond is not None,
             workspace.draw_rows,
             workspace.draw_micros,
             workspace.news,
             workspace.news_tally,
-            0,
         )
-    counts = outcome.counts
-    if command.reason == 0:
-        counts.commands += 1
-        outcome.applied.append((offset, raw))
-    elif command.reason == DUPLICATE:
-        counts.commands_duplicates += 1
-    else:
-        reason = Reason(int(command.reason))
-        counts.commands_rejected += 1
-        outcome.rejected_commands.append(encode_rejection(reason, details[0], raw, batch.partition, offset))
-    asked = len(outcome.requests)
-    _tell(state, workspace, lambda _: Cause(fields[0], "", "", [batch.partition, offset]), outcome)
-    return outcome.requests[asked:]
+        if why == NEWS_FULL:
+            workspace.grow_news(workspace.news.size)
+            workspace.grow_draws(workspace.draw_rows.size)
+            continue
+        asked = len(outcome.requests)
+        _tell(state, workspace, cause, outcome)
+        _note_commands(commands, done, partition, outcome)
+        if respond is not None:
+            requests = outcome.requests[asked:]
+            answers = _respond(state, partition, workspace, respond, outcome, requests, calls_left, in_a_row)
+            commands.offsets[done:] = [offset + answers for offset in commands.offsets[done:]]
 
 
 def _respond(
     state: State,
-    batch: Batch,
+    partition: int,
     workspace: Workspace,
     respond: Respond,
     outcome: Outcome,
     requests: list[dict[str, Any]],
     calls_left: int,
-) -> None:
-    """Answer requests at the very place where they were made, and what the answers request in turn."""
-    waiting, in_a_row = list(requests), 0
-    while waiting:
-        in_a_row += 1
-        raw = respond(waiting.pop(0), in_a_row)
+    in_a_row: int = 0,
+) -> int:
+    """Answer requests, and what the answers request in turn; how many commands that made."""
+    before = outcome.segments[-1][1]
+    for request in requests:
+        raw = respond(request, in_a_row + 1)
         state.reserve(1, calls_left)
-        offset = outcome.segments[-1][1]
-        outcome.segments[-1][1] += 1
-        waiting += _apply_one(state, batch, workspace, outcome, raw, None, offset)
+        rows, fields, details = decode_commands([raw])
+        answer = _Commands([raw], rows, fields, details, [outcome.segments[-1][1]])
+        _run_commands(state, partition, workspace, respond, outcome, answer, calls_left, in_a_row + 1)
+    return outcome.segments[-1][1] - before
 
 
 def decide_commands(
@@ -394,12 +455,10 @@ def decide_commands(
 ) -> None:
     """Apply the batch's commands in order."""
     records = batch.commands
-    for place in range(records.count):
-        raw, key = records.raw(place), records.key(place)
-        outcome.segments[-1][1] += 1
-        requests = _apply_one(state, batch, workspace, outcome, raw, key, int(records.offsets[place]))
-        if respond is not None:
-            _respond(state, batch, workspace, respond, outcome, requests, batch.calls.count)
+    raws = [records.raw(place) for place in range(records.count)]
+    rows, fields, details = decode_commands(raws, [records.key(place) for place in range(records.count)])
+    commands = _Commands(raws, rows, fields, details, records.offsets.tolist())
+    _run_commands(state, batch.partition, workspace, respond, outcome, commands, batch.calls.count)
 
 
 def decide_cdrs(
@@ -456,7 +515,8 @@ def decide_cdrs(
             asked = len(outcome.requests)
             _tell(state, workspace, cause, outcome)
             _turn(outcome, int(records.offsets[done - 1]) + 1)
-            _respond(state, batch, workspace, respond, outcome, outcome.requests[asked:], records.count - done)
+            requests = outcome.requests[asked:]
+            _respond(state, batch.partition, workspace, respond, outcome, requests, records.count - done)
     _turn(outcome, int(records.offsets[done - 1]) + 1)
     _tell(state, workspace, cause, outcome)
     _rejections(records, rows, batch.faults, batch.partition, outcome)

@@ -38,6 +38,7 @@ from rater.core.reasons import (
 )
 from rater.core.seen import NEW, SAME, entry_of, place_of, remember, verdict
 from rater.core.thresholds import (
+    NEWS_PER_RECORD,
     RECHARGE_FAILED,
     RECHARGE_SUCCEEDED,
     announce,
@@ -65,7 +66,7 @@ COMMAND_TYPES = (
     CLOCK_TICKED,
 ) = range(10)
 
-APPLIED, DUPLICATE = 0, -2  # how a record or command ended; above 0 is a `Reason`
+APPLIED, DUPLICATE, NEEDS_ROOM = 0, -2, -3  # how a record or command ended; above 0 is a `Reason`
 CLOSING_DELAY_MS = 48 * HOUR_MS
 
 COMMAND = np.dtype(
@@ -359,10 +360,16 @@ def carry_out(
 def apply_command(
     books: Books, command: Any, draw_rows: Any, draw_micros: Any, news: Any, news_tally: Any, record: Any
 ) -> Any:
-    """APPLIED, DUPLICATE or the reason of the rejection, which leaves no trace in the books."""
+    """APPLIED, DUPLICATE or the reason of the rejection, which leaves no trace in the books.
+
+    NEEDS_ROOM, before anything is touched, where the news or draws of this account could overflow their arrays.
+    """
     key_0, key_1 = books.key[0], books.key[1]
     high, low = identity(key_0, key_1, KIND_TENANT, 0, command.tenant, 0, command.tenant_length)
     account_row = find(books.accounts, high, low)
+    lots = books.accounts.rows[account_row].lot_count if account_row >= 0 else 0
+    if news.size - news_tally[0] < NEWS_PER_RECORD + lots or draw_rows.size < lots:
+        return NEEDS_ROOM
     opens = account_row < 0 and command.kind == TENANT_OPENED
     if opens:
         account_row = open_account(books, command, high, low)

@@ -15,6 +15,7 @@ from rater.contract.scanner import READ
 from rater.core.hashing import KIND_CALL, identity
 from rater.core.seen import NEW, OTHER, SAME, entry_of
 from rater.core.state import State
+from rater.doors.files.amounts import plural
 from rater.doors.files.audit import call_bytes
 from rater.doors.files.balance import account_object, account_row
 from rater.doors.files.inputs import STANDARD_INPUT, LineStream, Place, open_input, read_some
@@ -34,7 +35,7 @@ class CallRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
     """The record to explain, what surrounded it, and what a rated line given in its place says it cost."""
 
     name: str
@@ -54,7 +55,7 @@ def _object_of(data: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def ask(call: str) -> _Asked:
+def ask(call: str) -> Asked:
     """The first record of a file: a line, or one object over several lines; a rated line stands for its call."""
     name = "standard input" if call == STANDARD_INPUT else call
     stream = open_input(call)
@@ -71,14 +72,14 @@ def ask(call: str) -> _Asked:
     return _unwrapped(name, lines[0], len(lines) - 1)
 
 
-def _unwrapped(name: str, line: bytes, more_lines: int) -> _Asked:
+def _unwrapped(name: str, line: bytes, more_lines: int) -> Asked:
     found = _object_of(line)
     if found is not None and isinstance(found.get("call"), dict) and "outcome" in found:
         try:
-            return _Asked(name, call_bytes(line), more_lines, found)
+            return Asked(name, call_bytes(line), more_lines, found)
         except ValueError:
-            return _Asked(name, orjson.dumps(found["call"]), more_lines, found)
-    return _Asked(name, line, more_lines)
+            return Asked(name, orjson.dumps(found["call"]), more_lines, found)
+    return Asked(name, line, more_lines)
 
 
 # --- the books -------------------------------------------------------------------------------------------------------
@@ -130,7 +131,15 @@ def explain(book: RuleBook, call: str, commands: list[str], state: Path | None) 
     """`rater explain --json`"""
     asked = ask(call)
     books = load_books(state)
-    rejected_commands = imagine(books, book, commands)
+    rejected = imagine(books, book, commands)
+    told = explain_record(book, books, asked, without_books=state is None and not commands)
+    told["commands_rejected"] = len(rejected)
+    told["steps"] = [*_command_steps(rejected), *told["steps"]]
+    return told
+
+
+def explain_record(book: RuleBook, books: State, asked: Asked, without_books: bool = False) -> dict[str, Any]:
+    """Decide one record on books that nobody else uses, and tell it."""
     tenant = (_object_of(asked.raw) or {}).get("tenant")
     row = account_row(books, tenant) if isinstance(tenant, str) else -1
     known = forget(books, asked.raw, row)
@@ -138,13 +147,11 @@ def explain(book: RuleBook, call: str, commands: list[str], state: Path | None) 
     workspace = Workspace()
     outcome = decide(books, book.rules, Batch(0, records_of([]), records_of([asked.raw])), workspace)
     if not outcome.rated:
-        raise _refusal(asked, outcome, state is None and not commands)
+        raise _refusal(asked, outcome, without_books)
     rated = orjson.loads(outcome.rated[0])
     events = [orjson.loads(line) for line in outcome.events]
     after = account_object(books, row, book.rules.plans)
     scene = Scene(book, books, row, orjson.loads(asked.raw), workspace.answer[0].copy())
-    facts = Facts(before, after, rated, events)
-    steps = [*_opening(asked, known, rejected_commands), *tell(scene, facts)]
     return {
         "charge_micros": rated["charge_micros"],
         "currency": rated["currency"],
@@ -160,14 +167,13 @@ def explain(book: RuleBook, call: str, commands: list[str], state: Path | None) 
         "lots_after": after["lots"],
         "already_rated": known != NEW,
         "more_lines": asked.more_lines,
-        "commands_rejected": len(rejected_commands),
-        "steps": steps,
+        "steps": [*_opening(asked, known), *tell(scene, Facts(before, after, rated, events))],
         "rated": rated,
         "events": events,
     }
 
 
-def _refusal(asked: _Asked, outcome: Outcome, without_books: bool) -> CallRefused:
+def _refusal(asked: Asked, outcome: Outcome, without_books: bool) -> CallRefused:
     rejection = orjson.loads(outcome.rejected_cdrs[0])
     hint = "; no --state and no --commands were given, so no tenant is open" if without_books else ""
     unknown = hint if rejection["reason"] == "unknown_tenant" else ""
@@ -176,23 +182,20 @@ def _refusal(asked: _Asked, outcome: Outcome, without_books: bool) -> CallRefuse
     )
 
 
-def _opening(asked: _Asked, known: int, rejected_commands: list[dict[str, Any]]) -> list[str]:
+def _command_steps(rejected: list[dict[str, Any]]) -> list[str]:
+    return [f"A command to imagine first could not be applied: {r['reason']}: {r['detail']}." for r in rejected]
+
+
+def _opening(asked: Asked, known: int) -> list[str]:
     """What the reader must know before the first step."""
     told = []
     if asked.more_lines:
-        told.append(f"{asked.name} holds {asked.more_lines} more record(s); this explains the first.")
-    for rejected in rejected_commands:
-        told.append(f"A command to imagine could not be applied: {rejected['reason']}: {rejected['detail']}.")
+        told.append(f"{asked.name} holds {plural(asked.more_lines, 'more record')}; this explains the first.")
     if known != NEW:
-        other = "" if known == SAME else ", with other content (delivered like this it is rejected as a conflict)"
-        told.append(
-            f"This record id was rated before{other}. Delivered again it is charged nothing; what follows is its price "
-            "if it came only now, on the books as they stand, with its first charge already in them."
-        )
+        other = "" if known == SAME else " with other content, so as it stands here it would be rejected as a conflict"
+        told.append(f"This record id was rated before{other}: delivered again, it is charged nothing.")
+        told.append("What follows is its price if it came only now, on books that hold its first charge already.")
     if asked.recorded is not None:
-        recorded = asked.recorded
-        told.append(
-            f"The rated line given here says: {recorded.get('outcome')}, {recorded.get('charge_micros')} micro-units, "
-            f"account version {recorded.get('account_version')}."
-        )
+        outcome, charge = asked.recorded.get("outcome"), asked.recorded.get("charge_micros")
+        told.append(f"The rated line given here says: {outcome}, {charge} millionths of the currency.")
     return told

@@ -170,6 +170,9 @@ class _Run:
     def take(self, piece: Piece, phase: str, writer: _Writer) -> None:
         nothing = records_of([])
         calls, commands = (nothing, piece.records) if phase == "commands" else (piece.records, nothing)
+        if phase == "commands":  # answers to recharge requests have offsets too, so later commands move up
+            first = self.next_command
+            piece.records.offsets[:] = range(first, first + piece.records.count)
         batch = Batch(0, commands, calls, self.next_command, self.next_cdr, piece.faults)
         outcome = decide(self.state, self.book.rules, batch, self.workspace, self.respond)
         self.next_command, self.next_cdr = outcome.segments[-1][1], outcome.segments[-1][3]

@@ -100,7 +100,7 @@ def _is_emergency(scene: Scene, facts: Facts) -> bool:
 def _destination(scene: Scene, facts: Facts) -> str:
     ours = scene.country_by_table(scene.digits)
     if ours:
-        return f"The called number, {scene.digits}, is one of {country_name(ours)}, by our numbering table."
+        return f"The called number, {scene.digits}, belongs to {country_name(ours)} (our numbering table)."
     deck_says = facts.rated["destination_country"]
     if deck_says:
         return f"Our numbering table knows no country for {scene.digits}; the deck's row says {deck_says}."
@@ -206,9 +206,11 @@ def _ending(facts: Facts) -> list[str]:
     steps = [f"Outcome: {rated['outcome']}{capability}, charge {exact(rated['charge_micros'], currency)}."]
     before, after = exact(facts.before["balance_micros"], currency), exact(rated["balance_micros"], currency)
     moved = f"goes from {before} to {after}" if before != after else f"stays {after}"
-    steps.append(f"The balance {moved}; the account's version is {rated['account_version']} now.")
+    steps.append(f"The balance {moved}; the account is then at version {rated['account_version']}.")
     steps += [f"Flag {flag}: {FLAG_TEXTS[flag]}." for flag in rated["flags"]]
-    steps += [f"Announced: {event['type']}, {event_text(event['type'], event['data'])}." for event in facts.events]
+    steps += [
+        f"It would announce {event['type']}: {event_text(event['type'], event['data'])}." for event in facts.events
+    ]
     return steps
 
 

@@ -1,4 +1,4 @@
-"""What people see: tables and progress. Every table also reads well in a file or a pipe, without colour and without loss.
+"""What people see: tables and progress. Every table also reads well in a file or a pipe, without colour or loss.
 
 Nothing is decided here: each screen is told from the object that `--json` prints, or from a summary.
 """
@@ -23,7 +23,7 @@ from rater.doors.files.outputs import EVENTS, JOURNAL, RATED, REJECTED_CDRS, REJ
 from rater.doors.files.rate import RateRequest, Summary
 from rater.doors.files.sentences import event_text
 
-PIPE_COLUMNS = 400  # nobody wraps a pipe; tables are only as wide as what stands in them
+PIPE_COLUMNS = 1000  # nobody wraps a pipe; tables are only as wide as what stands in them
 BAR_CELLS = 20
 LINT_ROWS_SHOWN = 50
 FILES = {
@@ -37,9 +37,10 @@ FILES = {
 
 def console() -> Console:
     """Standard output: as wide as the terminal, or as wide as the tables where there is none."""
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
     if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, width=PIPE_COLUMNS, no_color=True, force_terminal=False)
+        return Console(**plain)
+    return Console(**plain, width=PIPE_COLUMNS, no_color=True, force_terminal=False)
 
 
 # --- progress --------------------------------------------------------------------------------------------------------
@@ -109,9 +110,9 @@ def counting(label: str) -> Iterator[Callable[[int, int], None]]:
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _table(title: str, *columns: str, numbers: str = "") -> Table:
+def table_of(title: str, *columns: str, numbers: str = "") -> Table:
     """A table whose columns named in `numbers` stand to the right; no text is ever cut off."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     right = numbers.split()
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", no_wrap=name in right, overflow="fold")
@@ -120,16 +121,27 @@ def _table(title: str, *columns: str, numbers: str = "") -> Table:
 
 def _facts(title: str) -> Table:
     """Two columns: what, and how much."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    table = Table(title=title, box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     return table
 
 
-def _print(*things: Any) -> None:
+def say(*things: str | Table) -> None:
+    """Lines and tables, one below the other; a table brings its title and an empty line before it."""
     out = console()
-    for thing in things:
-        out.print(Text(thing) if isinstance(thing, str) else thing, soft_wrap=isinstance(thing, str))
+    with out.capture() as captured:
+        for thing in things:
+            if isinstance(thing, Table):
+                title, thing.title = thing.title, None
+                out.print(Text(f"\n{title or ''}", "bold"), soft_wrap=True)
+                out.print(thing)
+            else:
+                out.print(Text(thing), soft_wrap=True)
+    lines = captured.get().split("\n")
+    text = "\n".join(lines if out.is_terminal else [line.rstrip() for line in lines])
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _listed(counts: dict[str, int]) -> str:
@@ -163,13 +175,12 @@ def show_summary(summary: Summary, request: RateRequest) -> None:
         table.add_row("commands applied", grouped(counts.commands))
         table.add_row("  rejected", grouped(counts.commands_rejected))
         table.add_row("  duplicates", grouped(counts.commands_duplicates))
-    table.add_row(
-        "events", _with_parts(counts.events, {k.removeprefix("rater."): n for k, n in counts.events_by_type.items()})
-    )
+    events = {kind.removeprefix("rater."): count for kind, count in counts.events_by_type.items()}
+    table.add_row("events", _with_parts(counts.events, events))
     table.add_row("accounts", grouped(summary.tenants))
     table.add_row("ids kept", _ids(summary))
     table.add_row("time", _pace(counts.read, summary.wall_s))
-    _print(table, _files(request.out, request.state))
+    say(table, _files(request.out, request.state))
 
 
 def _with_parts(count: int, parts: dict[str, int]) -> str:
@@ -179,7 +190,8 @@ def _with_parts(count: int, parts: dict[str, int]) -> str:
 def _ids(summary: Summary) -> str:
     if not summary.ids_kept:
         return "0"
-    return f"{grouped(summary.ids_kept)} in {bytes_text(summary.ids_bytes)} of memory ({summary.ids_bytes // summary.ids_kept} bytes an id)"
+    each = summary.ids_bytes // summary.ids_kept
+    return f"{grouped(summary.ids_kept)} in {bytes_text(summary.ids_bytes)} of memory, {each} bytes an id"
 
 
 def _pace(read: int, wall_s: float) -> str:
@@ -188,7 +200,7 @@ def _pace(read: int, wall_s: float) -> str:
 
 
 def _files(folder: Path, state: Path) -> Table:
-    table = _table("Look at", "file", "size", "what it holds", numbers="size")
+    table = table_of("Look at", "file", "size", "what it holds", numbers="size")
     for name, told in FILES.items():
         path = folder / name
         if path.exists():
@@ -207,27 +219,21 @@ def _files(folder: Path, state: Path) -> Table:
 
 def show_explanation(told: dict[str, Any]) -> None:
     """One price, then every step to it."""
-    out = console()
     currency, rated = told["currency"], told["rated"]
-    table = _facts(
-        f"{rated['tenant']} {rated['record_id']}: {told['outcome']}, {exact(told['charge_micros'], currency)}"
-    )
-    minutes = (
-        f"{told['billed_minutes']} billed: {told['pool_minutes']} from a pool, {told['credit_minutes']} from credits"
-    )
-    table.add_row("minutes", minutes)
-    table.add_row("capability", str(rated["capability"]))
-    table.add_row(
-        "balance", f"{exact(told['balance_before_micros'], currency)} -> {exact(rated['balance_micros'], currency)}"
-    )
+    charge = exact(told["charge_micros"], currency)
+    table = _facts(f"{rated['tenant']} {rated['record_id']}: {told['outcome']}, {charge}")
+    paid = f"{told['pool_minutes']} from a pool, {told['credit_minutes']} from credits"
+    table.add_row("billed minutes", f"{told['billed_minutes']}: {paid}" if told["billed_minutes"] else "0")
+    table.add_row("capability", rated["capability"] or "none")
+    balances = (exact(told[key], currency) for key in ("balance_before_micros", "balance_micros"))
+    table.add_row("balance", " -> ".join(balances))
     table.add_row("would announce", _listed(_count_types(told["events"])))
-    steps = Table(box=None, show_header=False, pad_edge=False)
+    steps = Table(title="Step by step", box=None, show_header=False, pad_edge=False)
     steps.add_column(justify="right", style="dim", no_wrap=True)
     steps.add_column(overflow="fold")
     for number, step in enumerate(told["steps"], 1):
-        steps.add_row(str(number), Text(step))
-    _print(table, "")
-    out.print(steps) if sys.stdout.isatty() else _print(*(f"{k:>3} {step}" for k, step in enumerate(told["steps"], 1)))
+        steps.add_row(str(number), step)
+    say(table, steps)
 
 
 def _count_types(events: list[dict[str, Any]]) -> dict[str, int]:
@@ -243,69 +249,58 @@ def _count_types(events: list[dict[str, Any]]) -> dict[str, int]:
 
 def show_balance(told: dict[str, Any]) -> None:
     """One tenant's books on one screen."""
-    things: list[Any] = [_wallet(told)]
-    for part in (_lots, _pools, _licences, _numbers, _events):
-        table = part(told)
-        if table is not None:
-            things += ["", table] if table.box is None else [table]
-    _print(*things)
+    parts = (_wallet, _lots, _pools, _licences, _numbers, _events)
+    say(*(table for part in parts if (table := part(told)) is not None))
 
 
 def _wallet(told: dict[str, Any]) -> Table:
-    currency = told["currency"]
-    mode = (
-        "prepaid" if told["billing_mode"] == "prepaid" else f"post-usage, overage {'on' if told['overage'] else 'off'}"
-    )
-    table = _facts(
-        f"{told['tenant']} ({told['country']}, {mode}) at {told['last_seen']}, version {told['account_version']}"
-    )
-    blocked = "   BLOCKED: calls that credits would pay are refused" if told["blocked"] else ""
+    currency, mode = told["currency"], told["billing_mode"].replace("_", "-")
+    if mode != "prepaid":
+        mode += ", overage on" if told["overage"] else ", overage off"
+    table = _facts(f"{told['tenant']} ({told['country']}, {mode}) at {told['last_seen']}")
+    blocked = ". BLOCKED: calls that credits would pay are refused" if told["blocked"] else ""
     table.add_row(
-        "balance",
-        f"{two_decimals(told['balance_micros'], currency)}  (exactly {exact(told['balance_micros'])}){blocked}",
+        "balance", f"{two_decimals(told['balance_micros'], currency)} ({exact(told['balance_micros'])}){blocked}"
     )
     if told["debt_micros"]:
         table.add_row("debt", exact(told["debt_micros"], currency))
     if told["billing_mode"] != "prepaid" or told["invoice_micros"]:
         table.add_row("invoice so far", exact(told["invoice_micros"], currency))
     table.add_row("recharge", _recharge(told["recharge"], currency))
+    table.add_row("account version", grouped(told["account_version"]))
     return table
 
 
 def _recharge(recharge: dict[str, Any], currency: str) -> str:
     if not recharge["enabled"]:
         return "off"
-    amount, trigger = (
-        two_decimals(recharge["amount_micros"], currency),
-        two_decimals(recharge["trigger_micros"], currency),
-    )
+    amount, trigger = (two_decimals(recharge[key], currency) for key in ("amount_micros", "trigger_micros"))
     text = f"{amount} when the balance falls below {trigger}"
     if recharge["in_flight"]:
         text += f"; {recharge['in_flight']} in flight"
     if recharge["failures"]:
-        text += f"; declined {plural(recharge['failures'], 'time')} in a row, asks again at a debit from {recharge['wait_until']}"
+        declined = plural(recharge["failures"], "time")
+        text += f"; declined {declined} in a row, asks again at a debit from {recharge['wait_until']}"
     return text
 
 
 def _lots(told: dict[str, Any]) -> Table | None:
     if not told["lots"]:
         return None
-    table = _table("Lots, in the order they are drawn", "lot", "left", "of", "added", "expires", numbers="left of")
+    table = table_of("Lots, in the order they are drawn", "lot", "left", "of", "added", "expires", numbers="left of")
     for lot in told["lots"]:
         left, whole = exact(lot["left_micros"]), exact(lot["amount_micros"])
-        table.add_row(Text(lot["lot_id"]), left, whole, lot["added_at"], lot["expires_at"] or "never")
+        table.add_row(lot["lot_id"], left, whole, lot["added_at"], lot["expires_at"] or "never")
     return table
 
 
 def _pools(told: dict[str, Any]) -> Table | None:
     if not told["pools"]:
         return None
-    table = _table("Pools of minutes", "pool", "", "used", "of", "left", numbers="used of left")
+    table = table_of("Pools of minutes", "pool", "", "used", "of", "left", numbers="used of left")
     for pool in told["pools"]:
         used, capacity = pool["used"], pool["capacity"]
-        table.add_row(
-            Text(pool["pool"]), _usage_bar(used, capacity), grouped(used), grouped(capacity), grouped(pool["left"])
-        )
+        table.add_row(pool["pool"], _usage_bar(used, capacity), grouped(used), grouped(capacity), grouped(pool["left"]))
     return table
 
 
@@ -326,16 +321,16 @@ def _licences(told: dict[str, Any]) -> Table | None:
     held: dict[str, list[str]] = {}
     for licence in told["licences"]:
         held.setdefault(licence["user"], []).append(f"{licence['plan']} {licence['country']}")
-    table = _table(f"Licences ({plural(len(held), 'user')})", "user", "holds")
+    table = table_of(f"Licences ({plural(len(held), 'user')})", "user", "holds")
     for user, plans in held.items():
-        table.add_row(Text(user), ", ".join(plans))
+        table.add_row(user, ", ".join(plans))
     return table
 
 
 def _numbers(told: dict[str, Any]) -> Table | None:
     if not told["numbers"]:
         return None
-    table = _table("Numbers", "number", "type", "country")
+    table = table_of("Numbers", "number", "type", "country")
     for number in told["numbers"]:
         table.add_row(number["number"], number["number_type"], number["country"])
     return table
@@ -344,10 +339,10 @@ def _numbers(told: dict[str, Any]) -> Table | None:
 def _events(told: dict[str, Any]) -> Table | None:
     if not told["recent_events"]:
         return None
-    table = _table("Recent events, newest first", "time", "event", "about")
+    table = table_of("Recent events, newest first", "time", "event", "about")
     for event in told["recent_events"]:
         about = event_text(event["type"], event["data"])
-        table.add_row(event["time"], event["type"].removeprefix("rater."), Text(about))
+        table.add_row(event["time"], event["type"].removeprefix("rater."), about)
     return table
 
 
@@ -362,7 +357,7 @@ def show_audit(audited: Audited) -> None:
         if part.name != "charge_micros":
             table.add_row(part.name, grouped(getattr(audited, part.name)))
     table.add_row("charged", charges or "nothing")
-    _print(table)
+    say(table)
 
 
 def show_lint(report: LintReport) -> None:
@@ -371,10 +366,10 @@ def show_lint(report: LintReport) -> None:
     shown, rest = findings[:LINT_ROWS_SHOWN], findings[LINT_ROWS_SHOWN:]
     things: list[Any] = []
     if shown:
-        table = _table(report.folder, "place", "level", "rule", "found", "expected")
+        table = table_of(report.folder, "place", "level", "rule", "found", "expected")
         for finding in shown:
             place = f"{finding.file}:{finding.line}" if finding.line else finding.file
-            table.add_row(Text(place), finding.level, finding.rule, Text(finding.found), Text(finding.expected))
+            table.add_row(place, finding.level, finding.rule, finding.found, finding.expected)
         things.append(table)
     if rest:
         by_rule: dict[str, int] = {}
@@ -383,7 +378,5 @@ def show_lint(report: LintReport) -> None:
         things.append(f"{grouped(len(rest))} more: {_listed(by_rule)}; --json lists them all")
     rows = f"{plural(report.rows, 'outbound row')}, {plural(report.inbound_rows, 'inbound row')}"
     verdict = "refused" if report.errors else "usable"
-    things.append(
-        f"{report.folder}: {verdict}; {rows}; {plural(len(report.errors), 'error')}, {plural(len(report.warnings), 'warning')}"
-    )
-    _print(*things)
+    levels = f"{plural(len(report.errors), 'error')}, {plural(len(report.warnings), 'warning')}"
+    say(*things, f"{report.folder}: {verdict}; {rows}; {levels}")
