@@ -17,9 +17,12 @@ from rater.core.state import State
 NO_DIGEST = "0" * 32
 
 
-def digest_of(data: bytes) -> str:
-    """BLAKE2b-128 in hex."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+def digest_of(*parts: bytes) -> str:
+    """The first 128 bits, in hex, of the SHA-256 of the parts end to end."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:32]
 
 
 def row_bytes(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -29,12 +32,12 @@ def row_bytes(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def state_digest(previous: str, state: State) -> str:
     """The digest of every row this batch changed, chained to the previous one."""
-    digest = hashlib.blake2b(previous.encode(), digest_size=16)
+    digest = hashlib.sha256(previous.encode())
     for name, changed in state.changed().items():
         digest.update(name.encode() + np.int64(changed.size).tobytes() + changed.tobytes())
         digest.update(row_bytes(state.shelves[name].rows)[changed].tobytes())
     digest.update(state.fresh_ids().tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]
 
 
 @dataclass(slots=True)

@@ -75,7 +75,7 @@ def calls(count: int = 110, first: int = 0) -> list[bytes]:
             fields |= {"call_type": "ucap_in", "callee": "+18005550199"}
         raws.append(orjson.dumps(call_record(f"r{k}", **({"callee": callee} | fields), ms=1000 + 37_777 * (k % 9))))
         if k % 9 == 4:
-            raws.append(raws[k // 2])  # delivered again
+            raws.append(raws[len(raws) // 2])  # delivered again
         if k % 13 == 5:
             raws.append(orjson.dumps(orjson.loads(raws[-1]) | {"switch": "other"}))  # conflict
         if k % 17 == 6:

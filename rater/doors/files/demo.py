@@ -85,7 +85,7 @@ def prepare(out: Path) -> Path:
     try:
         if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
             raise OutputProblem(
-                f"{out}: exists, and no demo made it (found no {MARKER} in it); choose another --out, or an empty folder"
+                f"{out}: exists, and no {MARKER} in it says that a demo made it; choose another --out or an empty folder"
             )
         out.mkdir(parents=True, exist_ok=True)
         (out / MARKER).write_text(MARKER_TEXT)
@@ -134,8 +134,9 @@ def happenings(rated: list[dict[str, Any]], events: list[dict[str, Any]], summar
         told = f"{plural(len(overdrawn), 'call')} took place though nothing was left to pay them: charged, and flagged"
         found.append(Happening("", f"{traffic.CONTOSO}: {told} 'overdrawn'", RATED))
     counts = summary.counts
-    for reason, count in sorted(counts.rejected_by_reason.items()):
-        found.append(Happening("", f"{plural(count, 'record')} rejected: {reason}", REJECTED_CDRS))
+    if counts.rejected:
+        reasons = ", ".join(sorted(counts.rejected_by_reason))
+        found.append(Happening("", f"{plural(counts.rejected, 'record')} rejected: {reasons}", REJECTED_CDRS))
     if counts.duplicates:
         told = f"{plural(counts.duplicates, 'record')} came a second time: counted, and charged nothing"
         found.append(Happening("", told, "the summary"))

@@ -192,8 +192,8 @@ def first_days(traffic: Traffic) -> list[bytes]:
     traffic.call("+911", at("11-02 09:12"), 95_000, record_id=THE_EMERGENCY, call_type="emergency", user="ben")
     traffic.call(TOLL_FREE, at("11-03 10:00"), 372_000, record_id=THE_TOLL_FREE, call_type="ucap_in", user=None,
                  caller="+442079460018")  # fmt: skip
-    traffic.call("+493023125100", at("11-04 15:00"), 1_190_000, record_id=THE_CONFERENCE, call_type="conf_out", user="eve",
-                 conference_id="weekly")  # fmt: skip
+    conference = {"record_id": THE_CONFERENCE, "call_type": "conf_out", "user": "eve", "conference_id": "weekly"}
+    traffic.call("+493023125100", at("11-04 15:00"), 1_190_000, **conference)
     traffic.call(NOBODY, at("11-05 11:00"), 61_000, record_id=THE_UNKNOWN)
     traffic.call(NEAR_US[0], at("11-06 16:20"), 0, record_id=THE_TWICE, user="ben")
     lines = traffic.take()

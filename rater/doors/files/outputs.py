@@ -1,6 +1,7 @@
 """The output files of a run: appended to, made durable, and cut back to what was committed."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
@@ -48,7 +49,7 @@ class Outputs:
         return stream
 
     def append(self, blocks: dict[str, list[bytes]]) -> None:
-        """Write and make durable; the lengths grow. Nothing counts before the state commits them."""
+        """Write; the lengths grow. Nothing counts before it is durable and the state commits the lengths."""
         reached("before-write")
         for number, (name, parts) in enumerate(blocks.items()):
             stream = self._files[name]
@@ -59,9 +60,11 @@ class Outputs:
             if number == 0:
                 reached("mid-write")
         reached("after-write")
-        for name, parts in blocks.items():
-            if parts:
-                os.fdatasync(self._files[name].fileno())
+
+    def sync(self, names: Iterable[str]) -> None:
+        """Make what was written durable."""
+        for name in names:
+            os.fdatasync(self._files[name].fileno())
         reached("after-sync")
 
     def close(self) -> None:

@@ -62,7 +62,7 @@ def plan_steps(scene: Scene, facts: Facts, premium: bool) -> list[str]:
     steps += [_context(scene, facts, [chosen]), f"{PLANS[chosen]} pays: one plan, never two."]
     scope = DOMESTIC if facts.rated["destination_context"] == "Domestic" else INTERNATIONAL
     pool, stopped = _plan_pool(scene, chosen, scope)
-    return [*steps, *stopped, _drawn(pool, facts)]
+    return [*steps, *stopped, _drawn(pool, facts, bool(stopped))]
 
 
 def _tried(scene: Scene, plans: list[int]) -> tuple[list[str], int]:
@@ -86,6 +86,8 @@ def _context(scene: Scene, facts: Facts, plans: list[int]) -> str:
         home, why = int(scene.user().countries[plan]), f"where the user's {PLANS[plan]} is licensed"
         break
     there, context = country_name(scene.destination), str(facts.rated["destination_context"]).lower()
+    if is_domestic(pool_country(home), scene.destination) != (context == "domestic"):
+        raise InvariantBroken(f"explain: seen from {country_name(home)}, the engine calls {there} {context}")
     joined = ""
     if context == "domestic" and pool_country(home) != pool_country(scene.destination):
         joined = " (the United States and Canada count each other as domestic)"
@@ -138,12 +140,14 @@ def _used_before(scene: Scene, owner: int, country: int, plan: int, scope: int) 
     return int(pools[place].used) - taken
 
 
-def _drawn(pool: _Pool, facts: Facts) -> str:
+def _drawn(pool: _Pool, facts: Facts, is_stopped: bool = False) -> str:
     """What the pool had, gave and has."""
     rated: dict[str, Any] = facts.rated
     taken, wanted = rated["pool_minutes"], rated["billed_minutes"]
-    if taken and rated["pool"] != pool.name:
-        raise InvariantBroken(f"explain: the steps name pool {pool.name}, the engine {rated['pool']}")
+    expected = 0 if is_stopped else min(wanted, max(pool.capacity - pool.used, 0))
+    if taken != expected or (taken and rated["pool"] != pool.name):
+        found = f"{taken} minutes from {rated['pool']}"
+        raise InvariantBroken(f"explain: the steps give {expected} minutes from {pool.name}, the engine {found}")
     size = f"Pool {pool.name} holds {plural(pool.capacity, 'minute')} ({pool.why})"
     before = f"{size}, {grouped(pool.used)} used before this call"
     if not taken:
@@ -170,7 +174,7 @@ def conference_steps(scene: Scene, facts: Facts, premium: bool) -> list[str]:
     if premium:
         return steps
     if not in_zone_a(scene.destination):
-        return [*steps, f"{there} is not in Zone A: no pool gives minutes."]
+        return [*steps, f"{there[0].upper()}{there[1:]} is not in Zone A: no pool gives minutes."]
     licences = int(scene.rows("accounts")[scene.account].conference_licences)
     name = f"*/{PLANS[MCOMEETADD]}/zone-a/{month_text(scene.month)}"
     why = f"{ZONE_A_MINUTES} x {plural(licences, f'{PLANS[MCOMEETADD]} licence')} assigned now"

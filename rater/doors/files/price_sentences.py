@@ -108,8 +108,8 @@ def charge_steps(terms: Terms, billable_ms: int, pool_minutes: int, charge_micro
     paid = max(raised - 60 * pool_minutes, 0)
     steps = [_increments(terms, billable_ms, raised)]
     if pool_minutes:
-        given = f"{plural(pool_minutes, 'minute')} from the pool take off {grouped(60 * pool_minutes)} s"
-        steps.append(f"{given}: {grouped(paid)} s are left to pay.")
+        given = f"{grouped(60 * pool_minutes)} s for the {plural(pool_minutes, 'minute')} that the pool gave"
+        steps.append(f"Less {given}: {grouped(paid)} s are left to pay.")
     if terms.fee_micros:
         steps.append(
             f"A part is paid, so the connection fee of {exact(terms.fee_micros, terms.currency)} is due, once."

@@ -66,48 +66,75 @@ def _quiet(phase: str, done: int) -> None:
     """Nobody watches."""
 
 
-class _Writer:
-    """Writes and commits batches behind the deciding thread, in order; a failure surfaces at the next hand-over."""
+Item = tuple[dict[str, list[bytes]], JournalLine, Commit]
 
-    def __init__(self, outputs: Outputs, store: Store) -> None:
-        self._outputs, self._store = outputs, store
-        self._queue: queue.Queue[tuple[dict[str, list[bytes]], JournalLine, Commit] | None] = queue.Queue(maxsize=1)
+
+class _Stage:
+    """One thread that takes items in order and hands them on; a failure stops the work and surfaces at the next hand-over."""
+
+    def __init__(self, name: str, work: Callable[[Item], None], following: "_Stage | None" = None) -> None:
+        self._work, self._following = work, following
+        self._queue: queue.Queue[Item | None] = queue.Queue(maxsize=1)
         self._failure: BaseException | None = None
-        self._digest = store.meta("journal_digest")
-        self._thread = threading.Thread(target=self._work, name="rater-writer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def hand_over(self, blocks: dict[str, list[bytes]], line: JournalLine, commit: Commit) -> None:
-        self._raise()
-        self._queue.put((blocks, line, commit))
+    def hand_over(self, item: Item) -> None:
+        self.check()
+        self._queue.put(item)
+
+    def check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._following is not None:
+            self._following.check()
 
     def finish(self) -> None:
         self._queue.put(None)
         self._thread.join()
-        self._raise()
+        if self._following is not None:
+            self._following.finish()
+        self.check()
 
-    def _raise(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    def _work(self) -> None:
+    def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             if self._failure is None:
                 try:
-                    self._write(*item)
+                    self._work(item)
+                    if self._following is not None:
+                        self._following.hand_over(item)
                 except BaseException as failure:  # handed to the deciding thread, which stops the run
                     self._failure = failure
 
-    def _write(self, blocks: dict[str, list[bytes]], line: JournalLine, commit: Commit) -> None:
+
+class _Writer:
+    """Behind the deciding thread, in order: one thread writes a batch, the next makes it durable and commits it."""
+
+    def __init__(self, outputs: Outputs, store: Store) -> None:
+        self._outputs, self._store = outputs, store
+        self._digest = store.meta("journal_digest")
+        self._first = _Stage("rater-writer", self._write, _Stage("rater-committer", self._commit))
+
+    def hand_over(self, blocks: dict[str, list[bytes]], line: JournalLine, commit: Commit) -> None:
+        self._first.hand_over((blocks, line, commit))
+
+    def finish(self) -> None:
+        self._first.finish()
+
+    def _write(self, item: Item) -> None:
+        blocks, line, commit = item
         for name, parts in blocks.items():
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            line.bytes[name], line.digests[name] = len(data), digest_of(data)
+            line.bytes[name], line.digests[name] = sum(map(len, parts)), digest_of(*parts)
         line.previous = self._digest
         commit.journal = encode_journal(line)
         self._digest = commit.meta["journal_digest"] = digest_of(commit.journal)
-        self._outputs.append({**blocks, JOURNAL: [commit.journal + b"\n"]})
+        blocks[JOURNAL] = [commit.journal + b"\n"]
+        self._outputs.append(blocks)
         commit.lengths = dict(self._outputs.lengths)
-        self._store.commit(commit)
+
+    def _commit(self, item: Item) -> None:
+        self._outputs.sync(name for name, parts in item[0].items() if parts)
+        self._store.commit(item[2])
 
 
 class _Run:

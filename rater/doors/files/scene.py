@@ -93,4 +93,4 @@ def instant_ms(text: str) -> int:
 
 
 def country_name(code: int) -> str:
-    return country_text(code) or "no known country"
+    return country_text(code) or "an unknown country"

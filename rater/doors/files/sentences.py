@@ -124,7 +124,7 @@ def _inbound(scene: Scene, facts: Facts) -> list[str]:
     number = next((n for n in facts.before["numbers"] if n["number"] == scene.call["callee"]), None)
     kind = number["number_type"] if number else "service"
     country = number["country"] if number else country_text(scene.country_by_table(scene.digits))
-    whose = f"{NUMBER_TEXTS[kind]} of {country or 'no known country'}"
+    whose = f"{NUMBER_TEXTS[kind]} of {country or 'an unknown country'}"
     steps = [
         f"{scene.digits} is {whose}." if number else f"{scene.digits} is assigned to nobody: it counts as {whose}."
     ]
@@ -135,7 +135,7 @@ def _inbound(scene: Scene, facts: Facts) -> list[str]:
         steps.append("The owner of a toll-free number pays for the calls to it.")
     else:
         return [*steps, "Calls to it are free to receive."]
-    steps += _inbound_rate(scene, facts, f"{country} {kind}")
+    steps += _inbound_rate(scene, facts, whose)
     return [*steps, *_rest(scene, facts, _inbound_terms(scene, facts)), *_payers(facts)]
 
 
@@ -147,9 +147,9 @@ def _inbound_rate(scene: Scene, facts: Facts, number: str) -> list[str]:
     called_from = f"from {origin}" if origin else "from a withheld number"
     deck = f"Deck {rated['deck']}, version {rated['deck_version']}"
     if rated["outcome"] == "freecall":
-        return [f"{deck}, has no rate for calls {called_from} to a {number} number, nor for calls from anywhere."]
+        return [f"{deck}, has no rate for calls {called_from} to {number}, and none for calls from anywhere."]
     price = per_minute(rated["rate_nanos_per_minute"], facts.currency)
-    return [f"{deck}: a call {called_from} to a {number} number costs {price}."]
+    return [f"{deck}: a call {called_from} to {number} costs {price}."]
 
 
 def _inbound_terms(scene: Scene, facts: Facts) -> Terms | None:
@@ -170,9 +170,8 @@ def _rest(scene: Scene, facts: Facts, terms: Terms | None) -> list[str]:
         return ["No minute is left to pay, so no connection fee is due either."]
     other = "the other " if pooled else ""
     if terms is None:
-        return [
-            f"{other}{plural(rest, 'minute')} would have to be paid, but there is no rate: free (FREECALL).".capitalize()
-        ]
+        wanting = f"{'The other ' if pooled else ''}{plural(rest, 'minute')}"
+        return [f"{wanting} would have to be paid, but there is no rate: the call is let go free (FREECALL)."]
     paid = f"Credits are asked for {other}{plural(rest, 'minute')}."
     return [paid, *charge_steps(terms, scene.call["billable_ms"], pooled, facts.rated["charge_micros"])]
 

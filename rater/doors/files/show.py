@@ -134,7 +134,7 @@ def say(*things: str | Table) -> None:
         for thing in things:
             if isinstance(thing, Table):
                 title, thing.title = thing.title, None
-                out.print(Text(f"\n{title or ''}", "bold"), soft_wrap=True)
+                out.print(Text(f"\n{title}" if title else "", "bold"), soft_wrap=True)
                 out.print(thing)
             else:
                 out.print(Text(thing), soft_wrap=True)
