@@ -39,6 +39,7 @@ FIELD_COUNT = len(FIELDS)
 WHOLE_RECORD = -1
 
 FIELD_WORDS = np.array([text_words(name.encode(), 2) for name in FIELDS], np.uint64)
+FIELD_MASKS = np.array([text_words(b"\xff" * len(name), 2) for name in FIELDS], np.uint64)
 FIELD_LENGTHS = np.array([len(name) for name in FIELDS], np.int64)
 TYPE_WORDS = np.array([text_words(name.encode(), 3) for name in CALL_TYPES], np.uint64)
 TYPE_LENGTHS = np.array([len(name) for name in CALL_TYPES], np.int64)
@@ -165,15 +166,22 @@ def value_of(buffer: Any, at: Any, end: Any, trusted: Any) -> Any:
 
 
 @kernel
-def known_field(buffer: Any, start: Any, length: Any, guess: Any) -> Any:
-    """Which field of the contract a key names, tried in the example's order first; -1 for an unknown one."""
+def is_field(buffer: Any, start: Any, field: Any) -> Any:
+    """Does the key that begins here name this very field? Records keep to one order, so the next one is tried first."""
+    if field >= FIELD_COUNT or (word(buffer, start) & FIELD_MASKS[field, 0]) != FIELD_WORDS[field, 0]:
+        return False
+    if (word(buffer, start + 8) & FIELD_MASKS[field, 1]) != FIELD_WORDS[field, 1]:
+        return False
+    return byte_at(buffer, start + FIELD_LENGTHS[field]) == QUOTE
+
+
+@kernel
+def known_field(buffer: Any, start: Any, length: Any) -> Any:
+    """Which field of the contract a key of this length names; -1 for an unknown one."""
     if length > 16 or length == 0:
         return -1
     first = head_of(word(buffer, start), min(length, 8))
     second = head_of(word(buffer, start + 8), length - 8) if length > 8 else U8(0)
-    if guess < FIELD_COUNT and FIELD_LENGTHS[guess] == length:
-        if FIELD_WORDS[guess, 0] == first and FIELD_WORDS[guess, 1] == second:
-            return guess
     for field in range(FIELD_COUNT):
         if FIELD_LENGTHS[field] == length and FIELD_WORDS[field, 0] == first and FIELD_WORDS[field, 1] == second:
             return field
@@ -207,9 +215,14 @@ def scan_members(
         if at >= end or c != QUOTE:
             return UNSURE
         key = at + 1
-        close = any_string_end(buffer, key, end) if trusted else plain_string_end(buffer, key, end)
-        if close < 0:
-            return UNSURE
+        field = guess if is_field(buffer, key, guess) else -1
+        if field >= 0:
+            close = key + FIELD_LENGTHS[field]
+        else:
+            close = any_string_end(buffer, key, end) if trusted else plain_string_end(buffer, key, end)
+            if close < 0:
+                return UNSURE
+            field = known_field(buffer, key, close - key)
         at = after_space(buffer, close + 1, end)
         if at >= end or byte_at(buffer, at) != COLON:
             return UNSURE
@@ -219,7 +232,6 @@ def scan_members(
         kind, start, stop, after = value_of(buffer, at, end, trusted)
         if kind == ABSENT or after > end:
             return UNSURE
-        field = known_field(buffer, key, close - key, guess)
         if field >= 0:
             if kinds[field] != ABSENT:
                 return UNSURE

@@ -309,9 +309,11 @@ class _Auditor:
     def book(self, line: dict[str, Any]) -> RuleBook:
         key = (tuple(line["decks"]), line["plans"])
         if key not in self.books:
-            book = kept_rule_book(
-                [self.store.text("deck", v) for v in key[0]], self.store.text("plans", key[1]).decode()
-            )
+            try:
+                decks = [self.store.text("deck", version) for version in key[0]]
+                book = kept_rule_book(decks, self.store.text("plans", key[1]).decode())
+            except ValueError as error:  # not readable any more, in whatever way
+                raise Difference(f"state, deck {' '.join(key[0])} or plans {key[1]}: cannot be read: {error}") from None
             if tuple(deck.version for deck in book.decks) != key[0] or book.plans_version != key[1]:
                 raise Difference(f"state: the deck or plans kept as {key} have other content now")
             self.books[key] = book

@@ -85,7 +85,7 @@ def prepare(out: Path) -> Path:
     try:
         if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
             raise OutputProblem(
-                f"{out}: exists, and no {MARKER} in it says that a demo made it; choose another --out or an empty folder"
+                f"{out}: exists, and holds no {MARKER}, so no demo made it; choose another --out or an empty folder"
             )
         out.mkdir(parents=True, exist_ok=True)
         (out / MARKER).write_text(MARKER_TEXT)

@@ -163,7 +163,10 @@ class Store:
         found = self._db.execute("select data from texts where kind = ? and version = ?", (kind, version)).fetchone()
         if found is None:
             raise StateProblem(f"{self.path}: {kind} {version} is named by the journal but not kept in the state")
-        return zlib.decompress(found[0])
+        try:
+            return zlib.decompress(found[0])
+        except zlib.error as error:
+            raise StateProblem(f"{self.path}: {kind} {version}: damaged: {error}") from None
 
     def keep_text(self, kind: str, version: str, data: bytes) -> None:
         known = self._db.execute("select 1 from texts where kind = ? and version = ?", (kind, version)).fetchone()
