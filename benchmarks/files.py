@@ -76,7 +76,9 @@ def run_process(arguments: list[str], environment: dict[str, str] | None = None)
         said.seek(0)
         complained.seek(0)
         if child.returncode != 0:
-            raise RuntimeError(f"{' '.join(arguments[:5])} ...: exit status {child.returncode}: {complained.read()[-500:]!r}")
+            raise RuntimeError(
+                f"{' '.join(arguments[:5])} ...: exit status {child.returncode}: {complained.read()[-500:]!r}"
+            )
         return Process(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * rss_unit() / 2**20, said.read())
 
 
@@ -171,7 +173,9 @@ def starts(scene: Scene, sizes: Sizes) -> Iterator[Line]:
         environment.pop("NUMBA_CACHE_DIR", None)
         state = scene.copied_state("cold")
         cold = run_process(scene.rate(str(scene.one_call), name="cold", state=state), environment)
-        yield figure("files", "cold start: one call, empty cache", cold.wall_s, "s", Goal(COLD_S_MAX), cpu_s=round(cold.cpu_s, 1))
+        yield figure(
+            "files", "cold start: one call, empty cache", cold.wall_s, "s", Goal(COLD_S_MAX), cpu_s=round(cold.cpu_s, 1)
+        )
     warm, looks = [], []
     for number in range(sizes.runs):
         name = f"warm-{number}"
@@ -188,7 +192,9 @@ def run(sizes: Sizes) -> Iterator[Line]:
         progress("files: writing calls and opening accounts")
         scene, opening = set_up(Path(name), sizes)
         counts = orjson.loads(opening.output)
-        yield figure("files", "open accounts", opening.wall_s, "s", None, tenants=sizes.tenants, events=counts["events"])
+        yield figure(
+            "files", "open accounts", opening.wall_s, "s", None, tenants=sizes.tenants, events=counts["events"]
+        )
         progress("files: rating")
         yield from throughput(scene, sizes)
         yield from starts(scene, sizes)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from rater.contract.records import read_calls
 from rater.contract.scanner import READ
 from rater.core.hashing import KIND_CALL, KIND_TENANT, identity
 from rater.core.seen import NEW, OTHER, SAME, entry_of
@@ -25,7 +26,7 @@ from rater.doors.files.scene import Facts, Scene
 from rater.doors.files.sentences import tell
 from rater.doors.files.store import Store
 from rater.doors.rules import RuleBook
-from rater.pipeline import Batch, Outcome, Workspace, decide, read_calls, records_of
+from rater.pipeline import Batch, Outcome, Workspace, decide, records_of
 
 READ_BYTES_MAX = 64 << 20
 _HALF = np.uint64(32)

@@ -302,6 +302,8 @@ def blocks_of(outcome: Outcome) -> dict[str, list[bytes]]:
 def rate(request: RateRequest, book: RuleBook, progress: Progress = _quiet) -> Summary:
     """Carry out a run, or the rest of one that was interrupted."""
     seconds = stopwatch()
+    for name in [*request.calls, *request.commands]:
+        identity_of(name)  # an input that is not there must not leave a new state behind
     store = Store(request.state)
     try:
         summary = _Run(request, book, store, progress).work()
