@@ -9,7 +9,8 @@ import gc
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,12 +20,13 @@ import orjson
 
 from benchmarks.report import Goal, Line, figure, progress
 from benchmarks.workload import Shape, calls, commands, write_deck
+from rater.contract.counts import Counts
 from rater.core.accounts import Shelf
 from rater.core.payers import Rules
 from rater.core.state import State
 from rater.doors.clock import stopwatch
 from rater.doors.rules import load_rule_book, rates_folder
-from rater.pipeline import Batch, Records, Workspace, decide, records_of
+from rater.pipeline import Batch, Outcome, Records, Workspace, decide, records_of
 
 BUDGET_US = 2.0
 GROWTH_MAX = 1.15
@@ -50,29 +52,6 @@ class Sizes:
 
 
 QUICK = Sizes(calls=100_000, tenants_many=100_000, ids=(1_000_000, 3_000_000))
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """One way of deciding the same calls: seconds of every run and of every batch, and what came out."""
-
-    records: int
-    runs_s: list[float]
-    batches_s: list[float]
-    output_bytes: int
-    digest: str
-    by_outcome: dict[str, int]
-    duplicates: int
-    rejected: int
-    events: int
-
-    @property
-    def best_us(self) -> float:
-        return min(self.runs_s) / self.records * 1e6
-
-    @property
-    def median_us(self) -> float:
-        return median(self.runs_s) / self.records * 1e6
 
 
 def opened(raws: list[bytes], state: State | None = None) -> tuple[State, float]:
@@ -115,7 +94,57 @@ def cut(lines: list[bytes], size: int) -> list[Records]:
     return [records_of(lines[k : k + size], k) for k in range(0, len(lines), size)]
 
 
-def _decided(state: State, rules: Rules, batches: list[Records], workspace: Workspace) -> Iterator[tuple[float, Any]]:
+@dataclass(slots=True)
+class Work:
+    """The same calls to be decided several times, each time against a fresh copy of the same books; and what it took."""
+
+    books: State
+    rules: Rules
+    batches: list[Records]
+    workspace: Workspace = field(default_factory=Workspace)
+    runs_s: list[float] = field(default_factory=list)
+    batches_s: list[float] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)  # of the last run, as are the next two
+    output_bytes: int = 0
+    digest: str = ""
+
+    @property
+    def records(self) -> int:
+        return sum(batch.count for batch in self.batches)
+
+    @property
+    def best_us(self) -> float:
+        return min(self.runs_s) / self.records * 1e6
+
+    @property
+    def median_us(self) -> float:
+        return median(self.runs_s) / self.records * 1e6
+
+    def run_once(self) -> None:
+        state, counts, spent, written = fresh_copy(self.books), Counts(), 0.0, 0
+        streams = [hashlib.blake2b(digest_size=16) for _ in range(3)]
+        gc.collect()
+        gc.disable()
+        for seconds, outcome in _decided(state, self.rules, self.batches, self.workspace):
+            spent += seconds
+            self.batches_s.append(seconds)
+            counts.add(outcome.counts)
+            for digest, blocks in zip(streams, (outcome.rated, outcome.events, outcome.rejected_cdrs), strict=True):
+                for block in blocks:
+                    written += len(block)
+                    digest.update(block)
+        gc.enable()
+        self.runs_s.append(spent)
+        self.counts, self.output_bytes = counts, written
+        digest_of_all = hashlib.blake2b(b"".join(digest.digest() for digest in streams), digest_size=16).hexdigest()
+        if self.digest not in ("", digest_of_all):
+            raise RuntimeError(f"the same calls against the same books gave {self.digest} and then {digest_of_all}")
+        self.digest = digest_of_all
+
+
+def _decided(
+    state: State, rules: Rules, batches: list[Records], workspace: Workspace
+) -> Iterator[tuple[float, Outcome]]:
     """(seconds, outcome) of each batch; what the caller does with it is not counted."""
     seconds = stopwatch()
     for batch in batches:
@@ -125,82 +154,65 @@ def _decided(state: State, rules: Rules, batches: list[Records], workspace: Work
         yield seconds() - begun, outcome
 
 
-def timed(books: State, rules: Rules, lines: list[bytes], size: int, runs: int) -> Timing:
-    """Decide the calls `runs` times, each time against the same books."""
-    batches, workspace = cut(lines, size), Workspace()
-    runs_s: list[float] = []
-    batches_s: list[float] = []
-    digests = set()
+def timed(books: State, rules: Rules, lines: list[bytes], size: int, runs: int) -> Work:
+    """Decide the calls `runs` times."""
+    work = Work(books, rules, cut(lines, size))
+    in_turns([work], runs)
+    return work
+
+
+def in_turns(works: list[Work], runs: int) -> None:
+    """A run of each, then the next run of each: what disturbs the machine disturbs all of them alike."""
     for _ in range(runs):
-        state = fresh_copy(books)
-        spent, written, digest = 0.0, 0, hashlib.blake2b(digest_size=16)
-        by_outcome: dict[str, int] = {}
-        duplicates = rejected = events = 0
-        gc.collect()
-        gc.disable()
-        for seconds, outcome in _decided(state, rules, batches, workspace):
-            spent += seconds
-            batches_s.append(seconds)
-            for block in [*outcome.rated, *outcome.events, *outcome.rejected_cdrs]:
-                written += len(block)
-                digest.update(block)
-            for name, count in outcome.counts.by_outcome.items():
-                by_outcome[name] = by_outcome.get(name, 0) + count
-            duplicates += outcome.counts.duplicates
-            rejected += outcome.counts.rejected
-            events += outcome.counts.events
-        gc.enable()
-        runs_s.append(spent)
-        digests.add(digest.hexdigest())
-    if len(digests) != 1:
-        raise RuntimeError(f"the same calls against the same books gave {len(digests)} different outputs")
-    return Timing(len(lines), runs_s, batches_s, written, digests.pop(), by_outcome, duplicates, rejected, events)
+        for work in works:
+            work.run_once()
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def floor_us(lines: list[bytes], runs: int) -> float:
     """Reading and writing the same lines with the fastest JSON library and nothing in between."""
+    readable = [line for line in lines if _is_json(line)]
     best = float("inf")
     gc.disable()
     for _ in range(runs):
         seconds = stopwatch()
-        for line in lines:
-            try:
-                orjson.dumps(orjson.loads(line))
-            except orjson.JSONDecodeError:
-                pass
+        for line in readable:
+            orjson.dumps(orjson.loads(line))
         best = min(best, seconds())
     gc.enable()
-    return best / len(lines) * 1e6
+    return best / len(readable) * 1e6
 
 
-def rate_lines(name: str, timing: Timing, goal: Goal | None, **more: Any) -> list[Line]:
-    best = figure("engine", f"{name}, best run", timing.best_us, "us/record", goal, runs=len(timing.runs_s), **more)
+def rate_lines(name: str, work: Work, goal: Goal | None, **more: Any) -> list[Line]:
+    best = figure("engine", f"{name}, best run", work.best_us, "us/record", goal, runs=len(work.runs_s), **more)
     return [
-        best | {"records_per_s": round(1e6 / timing.best_us), "digest": timing.digest},
-        figure("engine", f"{name}, median run", timing.median_us, "us/record", None, **more),
+        best | {"records_per_s": round(1e6 / work.best_us), "digest": work.digest},
+        figure("engine", f"{name}, median run", work.median_us, "us/record", None, **more),
     ]
 
 
-def canonical_lines(sizes: Sizes, state: State, rules: Rules, lines: list[bytes]) -> tuple[list[Line], Timing]:
+def canonical_lines(sizes: Sizes, work: Work, lines: list[bytes]) -> list[Line]:
     """The canonical workload: the figure of figures, and what it is held against."""
-    timing = timed(state, rules, lines, BATCH_RECORDS, sizes.runs)
     floor = floor_us(lines, sizes.runs)
-    found = rate_lines(
-        "canonical", timing, Goal(BUDGET_US), tenants=sizes.tenants, prefixes=sizes.prefixes, batch=BATCH_RECORDS
-    )
-    shares = {name: round(count / timing.records, 4) for name, count in timing.by_outcome.items()}
-    shares |= {
-        "duplicates": round(timing.duplicates / timing.records, 4),
-        "rejected": round(timing.rejected / timing.records, 4),
-    }
-    found += [
+    size = {"tenants": sizes.tenants, "prefixes": sizes.prefixes, "batch": BATCH_RECORDS}
+    found = rate_lines("canonical", work, Goal(BUDGET_US), **size)
+    counts = work.counts.by_outcome | {"duplicates": work.counts.duplicates, "rejected": work.counts.rejected}
+    shares = {name: round(count / work.records, 4) for name, count in counts.items()}
+    return [
+        *found,
         figure("engine", "floor: orjson loads + dumps", floor, "us/record"),
-        figure("engine", "canonical / floor", timing.best_us / floor, "ratio"),
+        figure("engine", "canonical / floor", work.best_us / floor, "ratio"),
         figure("engine", "input", sum(map(len, lines)) / len(lines), "bytes/record"),
-        figure("engine", "output", timing.output_bytes / timing.records, "bytes/record"),
-        figure("engine", "events", timing.events / timing.records * 1000, "per 1000 records", None, **shares),
+        figure("engine", "output", work.output_bytes / work.records, "bytes/record"),
+        figure("engine", "events", work.counts.events / work.records * 1000, "per 1000 records", None, **shares),
     ]
-    return found, timing
 
 
 def batch_lines(sizes: Sizes, state: State, rules: Rules, lines: list[bytes]) -> Iterator[Line]:
@@ -225,7 +237,7 @@ def memory_lines(sizes: Sizes) -> Iterator[Line]:
 
 
 def run(sizes: Sizes) -> Iterator[Line]:
-    """Every figure of the engine; the later ones are the earlier ones with one thing made larger."""
+    """Every figure of the engine; the later ones are the canonical one with one thing made larger, measured in turns."""
     shape = Shape(tenants=sizes.tenants, prefixes=sizes.prefixes, calls=sizes.calls)
     progress("engine: opening tenants and writing calls")
     opening = commands(shape)
@@ -233,26 +245,32 @@ def run(sizes: Sizes) -> Iterator[Line]:
     opened(opening[:1000])  # compiles
     state, command_us = opened(opening)
     timed(state, rules, lines[:20_000], BATCH_RECORDS, 1)
-    found, canonical = canonical_lines(sizes, state, rules, lines)
-    yield from found
+    canonical = Work(state, rules, cut(lines, BATCH_RECORDS))
+    other = Work(state, rules, cut(calls(shape.with_(other_key_order=True)), BATCH_RECORDS))
+    many = Work(state, rules_for(shape.with_(prefixes=sizes.prefixes_many)), canonical.batches)
+    progress("engine: deciding")
+    in_turns([canonical, other, many], sizes.runs)
+    yield from canonical_lines(sizes, canonical, lines)
     yield figure("engine", "commands", command_us, "us/command", None, commands=len(opening))
-    other = timed(state, rules, calls(shape.with_(other_key_order=True)), BATCH_RECORDS, sizes.runs)
     yield from rate_lines("other key order and spaces", other, None)[:1]
     yield figure("engine", "other key order / canonical", other.best_us / canonical.best_us, "ratio")
-    yield from batch_lines(sizes, state, rules, lines)
-    progress("engine: the large deck")
-    large = rules_for(shape.with_(prefixes=sizes.prefixes_many))
-    many = timed(state, large, lines, BATCH_RECORDS, sizes.runs)
-    again = timed(state, rules, lines, BATCH_RECORDS, sizes.runs)
     yield from rate_lines("many prefixes", many, None, prefixes=sizes.prefixes_many)[:1]
-    yield figure("engine", "many prefixes / canonical", many.best_us / again.best_us, "ratio", Goal(GROWTH_MAX))
+    yield figure("engine", "many prefixes / canonical", many.best_us / canonical.best_us, "ratio", Goal(GROWTH_MAX))
+    yield from batch_lines(sizes, state, rules, lines)
     progress("engine: many tenants")
+    yield from crowd_lines(sizes, shape, canonical)
+    yield from memory_lines(sizes)
+
+
+def crowd_lines(sizes: Sizes, shape: Shape, canonical: Work) -> Iterator[Line]:
+    """Books of many more tenants: traffic spread over all of them, and the canonical traffic in the large books."""
     wide = shape.with_(tenants=sizes.tenants_many)
-    state, _ = opened(commands(wide, sizes.tenants), state)
-    crowd = timed(state, rules, calls(wide), BATCH_RECORDS, sizes.runs)
-    same = timed(state, rules, lines, BATCH_RECORDS, sizes.runs)
+    books, _ = opened(commands(wide, sizes.tenants), deepcopy(canonical.books))
+    again = Work(canonical.books, canonical.rules, canonical.batches)
+    crowd = Work(books, canonical.rules, cut(calls(wide), BATCH_RECORDS))
+    same = Work(books, canonical.rules, canonical.batches)
+    in_turns([again, crowd, same], sizes.runs)
     yield from rate_lines("many tenants", crowd, None, tenants=sizes.tenants_many)[:1]
     yield figure("engine", "many tenants / canonical", crowd.best_us / again.best_us, "ratio", Goal(GROWTH_MAX))
     more = {"of": f"the canonical calls in books of {sizes.tenants_many:,} tenants"}
     yield figure("engine", "many tenants, same calls / canonical", same.best_us / again.best_us, "ratio", None, **more)
-    yield from memory_lines(sizes)

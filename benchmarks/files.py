@@ -127,7 +127,9 @@ def output_bytes(folder: Path) -> int:
 
 def rated(scene: Scene, sizes: Sizes) -> tuple[list[Process], dict[str, Any], int]:
     """Rate the file `runs` times, each time from the same state into a new folder."""
-    processes, summary, written = [], {}, 0
+    processes: list[Process] = []
+    summary: dict[str, Any] = {}
+    written = 0
     for number in range(sizes.runs):
         name = f"run-{number}"
         state = scene.copied_state(name)

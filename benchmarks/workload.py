@@ -255,7 +255,8 @@ def write_deck(folder: Path, shape: Shape) -> Path:
 def zipf_ranks(shape: Shape, uniform: Array) -> Array:
     """Tenant ranks: the k-th busiest has 1/k of the calls of the busiest."""
     weights = np.cumsum(1.0 / np.arange(1, shape.tenants + 1))
-    return np.searchsorted(weights, uniform * weights[-1], "right").clip(0, shape.tenants - 1)
+    ranks: Array = np.searchsorted(weights, uniform * weights[-1], "right").clip(0, shape.tenants - 1)
+    return ranks
 
 
 class _Numbers:

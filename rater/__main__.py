@@ -82,7 +82,9 @@ def _prepare_engine() -> None:
     from rater.doors.clock import stopwatch
     from rater.doors.files.warm_up import warm_up
 
-    click.echo("rater: first start of this version here: compiling the engine, once (about 20 seconds) ...", err=True)
+    click.echo(
+        "rater: first start of this version here: compiling the engine, once (about half a minute) ...", err=True
+    )
     seconds = stopwatch()
     warm_up()
     click.echo(f"rater: compiled in {seconds():.0f} s; later starts load it", err=True)

@@ -1,6 +1,7 @@
 """Laws that hold for every stream: money is conserved, a cut or a repetition changes nothing, alarms come once."""
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -78,7 +79,9 @@ def written(story: list[Any]) -> list[tuple[bool, str, bytes]]:
             what = dict(what)
             if what["call_type"] == "ucap_in":
                 what["callee"] = "+18005550199"
-            lines.append((False, tenant, orjson.dumps(call_record(f"r{k}", **what, tenant=tenant, start=instant_text(now)))))
+            lines.append(
+                (False, tenant, orjson.dumps(call_record(f"r{k}", **what, tenant=tenant, start=instant_text(now))))
+            )
     return lines
 
 
@@ -261,7 +264,7 @@ def test_every_alarm_comes_once_and_none_is_missing(story: list[Any]):
             moves.append(said.rated[0]["balance_micros"])
         elif is_command and not said.reasons and record["type"] in ("funds.added", "account.adjusted"):
             moves.append(moves[-1] + record["amount_micros"])
-        crossed = [after for before, after in zip(moves, moves[1:], strict=False) if before > 0 >= after]
+        crossed = [after for before, after in pairwise(moves) if before > 0 >= after]
         assert zero == crossed
         balances[tenant] = moves[-1]
     for tenant in TENANTS:
@@ -302,7 +305,13 @@ def test_blocked_and_restored_take_turns(story: list[Any]):
 @pytest.mark.parametrize("count", [1500])
 def test_a_batch_of_many_calls_and_lots_outgrows_every_buffer(count: int):
     """Rooms for text, news and draws are made larger in mid-batch: not one byte differs from small batches."""
-    lines = [(True, TENANTS[0], orjson.dumps({"command_id": "o", "tenant": "contoso", "at": "2026-11-01T00:00:00Z", **opened[0]}))]
+    lines = [
+        (
+            True,
+            TENANTS[0],
+            orjson.dumps({"command_id": "o", "tenant": "contoso", "at": "2026-11-01T00:00:00Z", **opened[0]}),
+        )
+    ]
     for k in range(300):
         lines.append((True, TENANTS[0], orjson.dumps(
             {"command_id": f"f{k}", "tenant": "contoso", "type": "funds.added", "at": "2026-11-01T00:00:00Z",
@@ -310,7 +319,9 @@ def test_a_batch_of_many_calls_and_lots_outgrows_every_buffer(count: int):
     for k in range(count):
         start = instant_text(instant_ms("2026-11-01T12:00") + k * 600_000)
         callee = f"+{8800 + k % 100}123" if k % 30 else "+33142685300"
-        lines.append((False, TENANTS[0], orjson.dumps(call_record(f"r{k}", callee, 60_000, start=start, note="n" * (k % 700)))))
+        lines.append(
+            (False, TENANTS[0], orjson.dumps(call_record(f"r{k}", callee, 60_000, start=start, note="n" * (k % 700))))
+        )
     a, whole = in_cuts(lines, [], "none")
     b, pieces = in_cuts(lines, [50] * 40, "none")
     assert whole == pieces

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - these characters are ambiguous on purpose
 """Records that were made to hurt: each is rated, rejected with its own bytes and a reason, or a duplicate; none disappears.
 
 The good records around them are charged to the byte as if the poison had never been there.
@@ -216,7 +217,9 @@ def test_a_poisoned_record_is_rated_or_rejected_or_a_duplicate(raw: bytes, fate:
         mine = [row for row in answers.rated if row["input"] == [0, 3]]
         assert len(mine) == 1
         assert raw in answers.outcome.rated[0]
-        others = [without_place(row) | {"account_version": 0, "balance_micros": 0} for row in answers.rated if row not in mine]
+        others = [
+            without_place(row) | {"account_version": 0, "balance_micros": 0} for row in answers.rated if row not in mine
+        ]
         assert others == [without_place(row) | {"account_version": 0, "balance_micros": 0} for row in clean.rated]
     else:
         assert [without_place(row) for row in answers.rated] == [without_place(row) for row in clean.rated]
@@ -262,14 +265,22 @@ def test_the_whole_corpus_in_one_batch_and_one_by_one_comes_to_the_same():
 def test_a_call_at_the_end_of_time_is_rated_and_expires_what_it_must():
     b = bench()
     answers = b.run(calls=[FAR_FUTURE])
-    assert [event["type"] for event in answers.events] == ["rater.lot.expired", "rater.balance.zero", "rater.service.blocked"]
+    assert [event["type"] for event in answers.events] == [
+        "rater.lot.expired",
+        "rater.balance.zero",
+        "rater.service.blocked",
+    ]
     assert answers.rated[0]["debt_micros"] == 40_000
     assert len(b.run(calls=[orjson.dumps(call_record("next"))]).rated) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "raw", "fate"),
-    [(name, raw, fate) for name, raw, fate in CORPUS if fate in ("not_json", "not_an_object", "too_large", "duplicate_key")],
+    [
+        (name, raw, fate)
+        for name, raw, fate in CORPUS
+        if fate in ("not_json", "not_an_object", "too_large", "duplicate_key")
+    ],
 )
 def test_poisoned_commands_are_rejected_with_their_bytes(name: str, raw: bytes, fate: str):
     b = bench()

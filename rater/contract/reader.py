@@ -18,17 +18,27 @@ class _DuplicateKey(ValueError):
     pass
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> None:
-    if len({key for key, _ in pairs}) != len(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
         raise _DuplicateKey
+    return found
 
 
-# Numbers stay text: the check is for keys, and a number of 5,000 digits must cost nothing.
-_KEYS_ONLY = json.JSONDecoder(object_pairs_hook=_unique, parse_int=str, parse_float=str)
+def _whole(text: str) -> Any:
+    """A whole number as itself, or as it is spelled where 64 bits do not hold it: a number of 5,000 digits costs nothing."""
+    return int(text) if len(text) < 19 else orjson.Fragment(text)
+
+
+_READER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_whole, parse_float=orjson.Fragment)
 
 
 def read_slowly(raw: bytes) -> tuple[bytes, Any] | Reason:
-    """(canonical bytes, the object) of a JSON object with unique keys, else why not."""
+    """(canonical bytes, the object) of a JSON object with unique keys, else why not.
+
+    orjson judges the JSON (strict UTF-8, no NaN, no lone surrogate). The canonical form has its keys sorted, at every depth,
+    and its fractions as they are spelled, so two writings of one object have one content.
+    """
     if len(raw) > RECORD_BYTES_MAX:
         return Reason.TOO_LARGE
     try:
@@ -38,8 +48,7 @@ def read_slowly(raw: bytes) -> tuple[bytes, Any] | Reason:
     if not isinstance(value, dict):
         return Reason.NOT_AN_OBJECT
     try:
-        _KEYS_ONLY.decode(raw.decode())
-        return orjson.dumps(value), value
+        return orjson.dumps(_READER.decode(raw.decode()), option=orjson.OPT_SORT_KEYS), value
     except _DuplicateKey:
         return Reason.DUPLICATE_KEY
     except (RecursionError, ValueError, TypeError):

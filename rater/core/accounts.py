@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rater.core.compiled import kernel
-from rater.core.hashing import mixed
+from rater.core.hashing import identity, mixed
 from rater.core.words import copy_bytes
 
 U8 = np.uint64
@@ -191,6 +191,13 @@ def find(shelf: Shelf, high: Any, low: Any) -> Any:
             if shelf.rows[row].hash_0 == high and shelf.rows[row].hash_1 == low:
                 return row
         slot = (slot + 1) & mask
+
+
+@kernel
+def find_named(shelf: Shelf, key: Any, kind: Any, owner: Any, buffer: Any, start: Any, end: Any) -> Any:
+    """The row of a name, or -1: for callers in Python, whose whole numbers must not meet 64-bit hashes."""
+    high, low = identity(key[0], key[1], kind, owner, buffer, start, end)
+    return find(shelf, high, low)
 
 
 @kernel

@@ -25,6 +25,9 @@ def build_trie(digits: Any, ends: Any) -> Any:
     following = np.full(count, -1, np.int32)
     nodes[0, ROW_AT] = -1
     nodes[1, ROW_AT] = -1
+    latest = np.full(
+        digits.size + 2, -1, np.int32
+    )  # per node the end of its chain: ten thousand rows of one prefix are one walk
     used = 2
     start = 0
     for row in range(count):
@@ -42,8 +45,6 @@ def build_trie(digits: Any, ends: Any) -> Any:
         if nodes[node, ROW_AT] < 0:
             nodes[node, ROW_AT] = row
         else:
-            last = nodes[node, ROW_AT]
-            while following[last] >= 0:
-                last = following[last]
-            following[last] = row
+            following[latest[node]] = row
+        latest[node] = row
     return nodes[:used].copy(), following

@@ -83,7 +83,7 @@ def damaged_bytes(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(1, 2))):
         at = draw(st.integers(0, len(data) - 1))
         deed = draw(st.integers(0, 2))
-        byte = draw(st.sampled_from(list(b'"\\{}[],:0159.eE+-ntf \x00\x1f\x7f\x80\xff') + [draw(st.integers(0, 255))]))
+        byte = draw(st.sampled_from([*b'"\\{}[],:0159.eE+-ntf \x00\x1f\x7f\x80\xff', draw(st.integers(0, 255))]))
         if deed == 0:
             data[at] = byte
         elif deed == 1 and len(data) > 1:

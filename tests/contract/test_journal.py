@@ -62,7 +62,7 @@ def test_the_digest_of_a_state_tells_every_change_of_a_row_or_id():
     assert state_digest(digests[-1], b.state) == state_digest(digests[-1], b.state) != digests[-1]
 
 
-@pytest.mark.parametrize("name", [name for name in SHELVES])
+@pytest.mark.parametrize("name", list(SHELVES))
 def test_a_changed_byte_in_any_touched_row_changes_the_digest(name: str):
     b = bench()
     at = {"at": "2026-11-01T00:00:00Z", "tenant": "t"}

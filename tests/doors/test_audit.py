@@ -4,7 +4,7 @@ import random
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -18,7 +18,7 @@ SHELVES = ("accounts", "lots", "users", "fleets", "pools", "numbers")
 
 
 @pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Books of two runs in batches of seven, with recharges approved among the calls of the second."""
     folder = tmp_path_factory.mktemp("honest")
     made = scenario("plain", folder / "inputs")
@@ -29,7 +29,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         more = write_lines(folder / "more.jsonl", calls(40, first=110))
         told(front("rate", more, "--rates", made.folder / "deck", "--state", out / "state.db", "--out", out,
                    "--recharge", "approve", "--json"))  # fmt: skip
-    yield out
+    return out
 
 
 @pytest.fixture
@@ -96,7 +96,10 @@ def names(text: str, path: Path, line: int) -> None:
     assert path.name in text
     found = [int(number) for number in re.findall(r"lines? (\d+)", text)]
     assert found, text
-    assert min(abs(number - line) for number in found) <= (0 if "near" not in text and "lines" not in text else 20), (text, line)
+    assert min(abs(number - line) for number in found) <= (0 if "near" not in text and "lines" not in text else 20), (
+        text,
+        line,
+    )
 
 
 # A place in a line: the first match of a pattern from the middle of the file on; group 1 is the byte.
@@ -237,7 +240,10 @@ def flip(table: str, column: str, where: str, at: float) -> Deed:
         data = bytearray(value.encode() if isinstance(value, str) else value)
         place = min(int(at * len(data)), len(data) - 1)
         data[place] = other(data[place])
-        db.execute(f"update {table} set {column} = ? where rowid = ?", (data.decode() if isinstance(value, str) else bytes(data), row))
+        db.execute(
+            f"update {table} set {column} = ? where rowid = ?",
+            (data.decode() if isinstance(value, str) else bytes(data), row),
+        )
 
     return deed
 
@@ -250,7 +256,10 @@ def flip_keyed(table: str, column: str, where: str, at: float) -> Deed:
         data = bytearray(value.encode() if isinstance(value, str) else value)
         place = min(int(at * len(data)), len(data) - 1)
         data[place] = other(data[place])
-        db.execute(f"update {table} set {column} = ? where {where}", (data.decode() if isinstance(value, str) else bytes(data),))
+        db.execute(
+            f"update {table} set {column} = ? where {where}",
+            (data.decode() if isinstance(value, str) else bytes(data),),
+        )
 
     return deed
 
@@ -286,7 +295,9 @@ def test_one_changed_byte_in_a_kept_deck_or_plan_is_found(books: Path, kind: str
     assert kind in spoil(books, flip_keyed("texts", "data", f"kind = '{kind}'", at))
 
 
-META = """schema_version key batch next_cdr next_command state_digest journal_digest rows free plans decks seal""".split()
+META = (
+    """schema_version key batch next_cdr next_command state_digest journal_digest rows free plans decks seal""".split()
+)
 
 
 @pytest.mark.parametrize("name", [name for name in META if name != "schema_version"])
@@ -352,9 +363,13 @@ def test_an_audit_of_nothing_is_wrong_usage(tmp_path: Path, books: Path):
 
 def test_books_whose_run_failed_before_it_began_are_still_honest(books: Path, honest: Path):
     inputs = honest.parent / "inputs"
-    ended = front("rate", books / "none.jsonl", "--rates", inputs / "deck", "--state", honest / "state.db", "--out", honest)
+    ended = front(
+        "rate", books / "none.jsonl", "--rates", inputs / "deck", "--state", honest / "state.db", "--out", honest
+    )
     assert "none.jsonl" in refused(ended)
-    ended = front("rate", books / "none.jsonl", "--rates", inputs / "deck", "--state", books / "state.db", "--out", books)
+    ended = front(
+        "rate", books / "none.jsonl", "--rates", inputs / "deck", "--state", books / "state.db", "--out", books
+    )
     refused(ended)  # copied elsewhere, the files are not this folder's
     for out in (honest, books):
         assert told(front("audit", "--state", out / "state.db", "--out", out, "--json"))["ok"] is True

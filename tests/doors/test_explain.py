@@ -38,8 +38,8 @@ OPENED: list[Row] = [
     {"type": "licence.assigned", "user": "u", "plan": "MCOPSTN1", "country": "US"},
     {"type": "licence.assigned", "user": "u", "plan": "MCOPSTNC", "country": "US"},
     {"type": "number.assigned", "number": "+18005550199", "number_type": "toll_free", "country": "US"},
-    {"type": "funds.added", "lot_id": "small", "amount_micros": 30_000},
-    {"type": "funds.added", "lot_id": "large", "amount_micros": 5_000_000},
+    {"type": "funds.added", "lot_id": "lot-1", "amount_micros": 30_000},
+    {"type": "funds.added", "lot_id": "lot-2", "amount_micros": 5_000_000},
 ]
 
 
@@ -184,7 +184,8 @@ def test_sixty_one_seconds_are_raised_to_sixty_six_by_increments_of_60_and_6(des
 def test_the_one_rounding_is_shown_with_the_exact_fraction(desk: Desk) -> None:
     answer = desk.ask("+46701234567", ms=61_000)
     assert told(answer, "rounded once") == (
-        "0.0100001 USD a minute x 61 s / 60 s = 10,166 461/600 millionths, rounded once, half up, to 10,167: 0.010167 USD."
+        "0.0100001 USD a minute x 61 s / 60 s = 10,166 461/600 millionths, "
+        "rounded once, half up, to 10,167: 0.010167 USD."
     )
 
 
@@ -233,10 +234,10 @@ def test_a_minimum_charge_is_told(desk: Desk) -> None:
 
 def test_lots_are_told_before_and_after_in_the_order_they_are_drawn(desk: Desk) -> None:
     answer = desk.ask(user="nobody", ms=120_000)
-    told(answer, "Lot small had 0.03 USD, pays 0.03 USD and is empty.")
-    told(answer, "Lot large had 5.00 USD, pays 0.011 USD and keeps 4.989 USD.")
-    assert [lot["lot_id"] for lot in answer["lots_before"]] == ["small", "large"]
-    assert [lot["lot_id"] for lot in answer["lots_after"]] == ["large"]
+    told(answer, "Lot lot-1 had 0.03 USD, pays 0.03 USD and is empty.")
+    told(answer, "Lot lot-2 had 5.00 USD, pays 0.011 USD and keeps 4.989 USD.")
+    assert [lot["lot_id"] for lot in answer["lots_before"]] == ["lot-1", "lot-2"]
+    assert [lot["lot_id"] for lot in answer["lots_after"]] == ["lot-2"]
     told(answer, "The balance goes from 5.03 USD to 4.989 USD")
 
 

@@ -4,6 +4,7 @@ Each function changes the house in this process alone and is called in a forked 
 """
 
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -53,19 +54,39 @@ def lots_not_kept() -> None:
 def commit_before_write() -> None:
     """The books are committed before the outputs are written."""
 
-    def write(self: Any, blocks: Any, line: Any, commit: Commit) -> None:
+    def write(self: Any, item: Any) -> None:
+        blocks, line, commit = item
         for name, parts in blocks.items():
-            data = b"".join(parts)
-            line.bytes[name], line.digests[name] = len(data), rate_door.digest_of(data)
+            line.bytes[name], line.digests[name] = sum(map(len, parts)), rate_door.digest_of(*parts)
         line.previous = self._digest
         commit.journal = rate_door.encode_journal(line)
         self._digest = commit.meta["journal_digest"] = rate_door.digest_of(commit.journal)
-        more = {**blocks, JOURNAL: [commit.journal + b"\n"]}
-        commit.lengths = {name: self._outputs.lengths[name] + sum(map(len, parts)) for name, parts in more.items()}
+        blocks[JOURNAL] = [commit.journal + b"\n"]
+        commit.lengths = {name: self._outputs.lengths[name] + sum(map(len, parts)) for name, parts in blocks.items()}
         self._store.commit(commit)
-        self._outputs.append(more)
+        self._outputs.append(blocks)
 
     rate_door._Writer._write = write  # type: ignore[method-assign]
+    rate_door._Writer._commit = lambda *_: None  # type: ignore[method-assign]
+
+
+def lengths_taken_at_the_commit() -> None:
+    """The committed lengths are those of the moment, when the next batch may be written already."""
+    honest = Store.commit
+
+    def commit(self: Store, given: Commit) -> None:
+        time.sleep(0.02)  # long enough for the thread that writes to be ahead
+        honest(self, replace(given, lengths=dict(opened[-1].lengths)))
+
+    opened: list[Outputs] = []
+    begin = Outputs.__init__
+
+    def remember(self: Outputs, *args: Any, **named: Any) -> None:
+        begin(self, *args, **named)
+        opened.append(self)
+
+    Outputs.__init__ = remember  # type: ignore[method-assign]
+    Store.commit = commit  # type: ignore[method-assign]
 
 
 def appends_behind_what_it_finds() -> None:
@@ -104,5 +125,5 @@ def forgets_free_rows() -> None:
 
 PLANTED = (
     "lengths_not_committed", "journal_length_forgotten", "ids_not_kept", "place_not_kept", "offsets_not_kept", "lots_not_kept",
-    "commit_before_write", "appends_behind_what_it_finds", "commits_in_pieces", "forgets_free_rows",
+    "commit_before_write", "lengths_taken_at_the_commit", "appends_behind_what_it_finds", "commits_in_pieces", "forgets_free_rows",
 )  # fmt: skip

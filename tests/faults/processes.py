@@ -119,7 +119,7 @@ def _child(asked: dict[str, Any], files: list[Any]) -> None:
     """Never returns: the run, in a process of its own."""
     for number, file in enumerate(files):
         os.dup2(file.fileno(), number)
-    sys.stdin, sys.stdout, sys.stderr = (open(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))
     os.environ.update(asked["env"])
     import importlib
 

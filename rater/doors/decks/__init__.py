@@ -1,15 +1,25 @@
 """Rate decks on disk: read through a profile, linted, and refused whole where there is an error."""
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
 
 from rater.core.deck import RateDeck, make_deck
-from rater.doors.decks.findings import ERROR, DeckRefused, Finding, LintReport
-from rater.doors.decks.lint import lint_rates
+from rater.doors.decks.findings import ERROR, BadFile, DeckRefused, Finding, LintReport
+from rater.doors.decks.inbound import read_inbound
+from rater.doors.decks.lint import lint_inbound, lint_rates
 from rater.doors.decks.profile import INBOUND, read_profile
-from rater.doors.decks.reading import ReadDeck, read_inbound, read_outbound
+from rater.doors.decks.reading import ReadDeck, read_outbound
 
 __all__ = ["DeckRefused", "Finding", "LintReport", "lint_deck", "load_deck"]
+
+
+def _take(report: LintReport, read_file: Callable[[], None]) -> None:
+    """Read a file; where it cannot be read to its end, that is a finding beside those made so far."""
+    try:
+        read_file()
+    except BadFile as bad:
+        report.findings.append(bad.finding)
 
 
 def _read(folder: Path) -> tuple[RateDeck | None, LintReport]:
@@ -18,31 +28,19 @@ def _read(folder: Path) -> tuple[RateDeck | None, LintReport]:
     if profile is None:
         return None, report
     read = ReadDeck(findings=report.findings)
-    inbound = folder / INBOUND
-    try:
-        if profile.file.exists() or profile.terms.direction in ("outbound", "both", "out") or not inbound.exists():
-            read_outbound(profile, profile.file, read)
-        if inbound.exists():
-            read_inbound(inbound, read)
-    except FileNotFoundError as error:
-        report.findings.append(
-            Finding(ERROR, "no_file", str(error.filename), 0, "no such file", "the CSV file that deck.toml names")
-        )
-    except OSError as error:
-        report.findings.append(
-            Finding(ERROR, "no_file", str(error.filename), 0, f"{error.strerror}", "a readable file")
-        )
-    except UnicodeDecodeError as error:
-        found = f"byte {error.start} is not {error.encoding}"
-        report.findings.append(
-            Finding(ERROR, "bad_encoding", str(profile.file), 0, found, "the file's encoding in deck.toml")
-        )
+    inbound, direction = folder / INBOUND, profile.terms.direction
+    # What the direction names must be there; what else is there is read, too.
+    if direction != "inbound" or profile.file.exists():
+        _take(report, lambda: read_outbound(profile, profile.file, read))
+    if direction != "outbound" or inbound.exists():
+        _take(report, lambda: read_inbound(inbound, read))
     report.rows, report.inbound_rows = len(read.rates), len(read.inbound)
     if not read.rates and not read.inbound and not report.errors:
         report.findings.append(Finding(ERROR, "empty_deck", str(profile.file), 0, "no row", "at least one rate"))
     read.sort()
     deck = make_deck(profile.terms, read.rates, read.inbound)
     report.findings += lint_rates(read, deck, profile.ceiling_nanos, str(profile.file))
+    report.findings += lint_inbound(read, profile.ceiling_nanos, str(inbound))
     return deck, report
 
 

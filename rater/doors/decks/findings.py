@@ -6,6 +6,21 @@ from typing import Any
 
 ERROR, WARNING = "error", "warning"
 SHOWN = 10
+TEXT_SHOWN = 60
+
+
+def as_shown(text: str) -> str:
+    """Someone else's text as part of one line of ours: cut, and control characters written out."""
+    cut = text[:TEXT_SHOWN] + ("..." if len(text) > TEXT_SHOWN else "")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
+
+
+class BadFile(Exception):
+    """A file that cannot be read on from here; the finding says where and why."""
+
+    def __init__(self, finding: "Finding") -> None:
+        super().__init__(str(finding))
+        self.finding = finding
 
 
 @dataclass(frozen=True, slots=True)

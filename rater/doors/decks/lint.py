@@ -80,7 +80,7 @@ def _price(nanos: int) -> str:
 
 
 def _overlaps(deck: _Deck) -> list[Finding]:
-    """Rows of one prefix in force at one instant: an error where the price differs, else only a repetition."""
+    """Rows of one prefix in force at one instant: an error where what a call costs or counts as differs, else a repetition."""
     findings = []
     reach = 0  # among the rows of this prefix so far, the one in force longest
     for place in range(1, len(deck.rates)):
@@ -89,9 +89,15 @@ def _overlaps(deck: _Deck) -> list[Finding]:
             reach = place
             continue
         if later.valid_from_ms < earlier.valid_to_ms:
-            alike = earlier[5:] == later[5:]
+            alike = earlier[4:] == later[4:]
             found = f"prefix {later.prefix} is in force together with line {deck.read.lines[reach]}"
-            found += ", at the same price" if alike else ", at another price"
+            found += (
+                ", at the same price"
+                if alike
+                else ", at another price"
+                if earlier[6:] != later[6:]
+                else ", in another country or class"
+            )
             level, rule = (WARNING, "repeated_row") if alike else (ERROR, "overlap")
             findings.append(deck.finding(level, rule, place, found, "one price for a prefix at any instant"))
         if later.valid_to_ms > earlier.valid_to_ms:
@@ -159,6 +165,18 @@ def _equal_fees(deck: _Deck) -> list[Finding]:
         return []
     found = f"the connection fee equals the price a minute in {equal} of {len(deck.rates)} rows"
     return [Finding(WARNING, "fee_equals_rate", deck.file, 0, found, "a fee of its own; two columns may be mixed up")]
+
+
+def lint_inbound(read: ReadDeck, ceiling_nanos: int, file: str) -> list[Finding]:
+    """The ceiling holds in both directions."""
+    return [
+        Finding(
+            ERROR, "above_ceiling", file, line, f"{_price(rate.rate_nanos)} a minute",
+            f"at most {_price(ceiling_nanos)} a minute (price_ceiling_per_minute; a lost decimal point?)",
+        )
+        for rate, line in zip(read.inbound, read.inbound_lines, strict=True)
+        if rate.rate_nanos > ceiling_nanos
+    ]  # fmt: skip
 
 
 def lint_rates(read: ReadDeck, made: RateDeck, ceiling_nanos: int, file: str) -> list[Finding]:

@@ -3,6 +3,7 @@
 A key we do not know is an error: a typing mistake must not be silent.
 """
 
+import codecs
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from rater.core.deck import ALWAYS_FROM_MS, CLASSES, DeckTerms
 from rater.core.instants import parse_instant
-from rater.doors.decks.findings import ERROR, Finding
+from rater.doors.decks.findings import ERROR, Finding, as_shown
 from rater.doors.decks.values import BadValue, Dates, nanos_of
 
 FILE = "deck.toml"
 OUTBOUND, INBOUND = "outbound.csv", "inbound.csv"
+UTF_8 = "utf-8-sig"
+COLUMNS_MAX = 10_000
 
 OUTBOUND_COLUMNS = (
     "prefix", "destination", "country", "class", "rate_per_minute", "connection_fee", "minimum_charge", "initial_s",
@@ -34,7 +37,19 @@ KEYS = {
     "encoding", "decimal_mark", "prefix_style", "several_prefixes", "date_order", "zone", "skip_lines", "header",
     "currency_sign", "default_class", "columns", "classes",
 }  # fmt: skip
+INFORMATION = {
+    "description",
+    "notes",
+    "carrier",
+    "source",
+    "licence",
+    "license",
+    "version",
+}  # for people; nothing reads them
 DEFAULT_CEILING = "20"
+DIRECTIONS = {"outbound": "outbound", "out": "outbound", "inbound": "inbound", "in": "inbound", "both": "both"}
+# Codecs of Python that are no way to write a file of text down, or that let through what is no text (lone surrogates).
+NO_TEXT = {"utf-7", "unicode-escape", "raw-unicode-escape", "idna", "punycode", "undefined"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +62,7 @@ class DeckProfile:
     own_layout: bool  # a carrier's file, whose columns nobody here named
     columns: dict[str, str | int] = field(default_factory=dict)
     delimiter: str = ","
-    encoding: str = "utf-8-sig"
+    encoding: str = UTF_8
     decimal_mark: str = "."
     prefix_style: str = "plain"
     several_prefixes: bool = False
@@ -59,6 +74,17 @@ class DeckProfile:
     classes: dict[str, int] = field(default_factory=dict)
 
 
+def _value_text(value: Any) -> str:
+    """A setting as its message shows it."""
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    if value is None:
+        return "missing"
+    if type(value) is int and value.bit_length() > 128:
+        return "a number of very many digits"
+    return f"'{as_shown(value)}'" if isinstance(value, str) else as_shown(str(value))
+
+
 class _Reader:
     """Reads typed values out of the table and notes what is wrong with them."""
 
@@ -67,7 +93,9 @@ class _Reader:
         self.findings: list[Finding] = []
 
     def wrong(self, key: str, found: Any, expected: str) -> None:
-        self.findings.append(Finding(ERROR, "bad_setting", str(self.path), 0, f"{key} is {found!r}", expected))
+        self.findings.append(
+            Finding(ERROR, "bad_setting", str(self.path), 0, f"{as_shown(key)} is {_value_text(found)}", expected)
+        )
 
     def text(self, key: str, default: str | None, expected: str, allowed: Any = None) -> str:
         value = self.table.get(key, default)
@@ -98,20 +126,28 @@ def _columns(reader: _Reader, header: bool) -> dict[str, str | int]:
     if not isinstance(columns, dict):
         reader.wrong("columns", columns, 'a table such as prefix = "Prefix"')
         return {}
+    good: dict[str, str | int] = {}
     for name, value in columns.items():
         if name not in known:
             reader.wrong(f"columns.{name}", value, "one of " + " ".join(known))
         elif header and not isinstance(value, str):
             reader.wrong(f"columns.{name}", value, "the text of a column header")
-        elif not header and (type(value) is not int or value < 1):
+        elif not header and (type(value) is not int or not 1 <= value <= COLUMNS_MAX):
             reader.wrong(f"columns.{name}", value, "the place of a column, counted from 1, as the file has no header")
-    return columns
+        else:
+            good[name] = value.strip() if isinstance(value, str) else value
+    if not header and not columns:
+        reader.wrong("header", False, "a table [columns] with the place of each column, as the file has no header")
+    return good
 
 
 def _classes(reader: _Reader) -> dict[str, int]:
     classes = reader.table.get("classes", {})
     codes: dict[str, int] = {}
-    for word, name in classes.items() if isinstance(classes, dict) else []:
+    if not isinstance(classes, dict):
+        reader.wrong("classes", classes, 'a table such as "Mobile" = "mobile"')
+        return {}
+    for word, name in classes.items():
         if name in CLASSES:
             codes[word.strip().lower()] = CLASSES.index(name)
         else:
@@ -155,7 +191,7 @@ def _terms(reader: _Reader, folder: Path) -> DeckTerms:
     return DeckTerms(
         reader.text("name", folder.resolve().name, "a name of 1 to 64 printable characters", lambda v: v.isprintable() and 1 <= len(v) <= 64),
         reader.text("currency", None, "a currency code of three capital letters", lambda v: len(v) == 3 and v.isascii() and v.isalpha() and v.isupper()),
-        reader.text("direction", "outbound", "outbound, inbound or both", lambda v: v in ("outbound", "inbound", "both", "out", "in")),
+        DIRECTIONS[reader.text("direction", "outbound", "outbound, inbound or both", lambda v: v in DIRECTIONS)],
         reader.number("initial_s", 60, 0, 86_400),
         reader.number("step_s", 60, 1, 86_400),
         _valid_from(reader),
@@ -165,21 +201,16 @@ def _terms(reader: _Reader, folder: Path) -> DeckTerms:
 def read_profile(folder: Path) -> tuple[DeckProfile | None, list[Finding]]:
     """The profile of a deck folder; findings say what is wrong with it."""
     path = folder / FILE
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        return None, [Finding(ERROR, "no_deck", str(path), 0, "no such file", "a deck.toml in the deck folder")]
-    except (OSError, UnicodeDecodeError) as error:
-        return None, [Finding(ERROR, "no_deck", str(path), 0, f"cannot be read: {error}", "a text file in UTF-8")]
-    except tomllib.TOMLDecodeError as error:
-        return None, [Finding(ERROR, "bad_toml", str(path), 0, str(error), "TOML")]
+    table = _toml(path)
+    if isinstance(table, Finding):
+        return None, [table]
     reader = _Reader(path, table)
-    for key in sorted(table.keys() - KEYS):
+    for key in sorted(table.keys() - KEYS - INFORMATION):
         reader.wrong(key, table[key], "one of the keys " + " ".join(sorted(KEYS)))
     header = reader.truth("header", True)
-    own = "file" in table or "columns" in table
+    own = "file" in table or "columns" in table or not header
     style = reader.text("prefix_style", "plain", "one of " + " ".join(PREFIX_STYLES), lambda v: v in PREFIX_STYLES)
-    file = reader.text("file", OUTBOUND, "the name of a CSV file")
+    file = reader.text("file", OUTBOUND, "the name of a CSV file", lambda v: v and v.isprintable())
     default_class = reader.text("default_class", "geographic", "one of " + " ".join(CLASSES), lambda v: v in CLASSES)
     profile = DeckProfile(
         _terms(reader, folder),
@@ -187,9 +218,9 @@ def read_profile(folder: Path) -> tuple[DeckProfile | None, list[Finding]]:
         folder / file,
         own,
         _columns(reader, header) if own else {},
-        reader.text("delimiter", ",", "one character", lambda v: len(v) == 1),
-        reader.text("encoding", "utf-8-sig", "an encoding such as utf-8 or cp1252", _is_encoding),
-        reader.text("decimal_mark", ".", "'.' or ','", lambda v: v in ".,"),
+        reader.text("delimiter", ",", "one character, such as ';' or a tab", _is_delimiter),
+        _encoding(reader.text("encoding", UTF_8, "an encoding such as utf-8 or cp1252", _is_encoding)),
+        reader.text("decimal_mark", ".", "'.' or ','", lambda v: v in (".", ",")),
         PREFIX_STYLES.get(style, "plain"),
         reader.truth("several_prefixes", False),
         Dates(reader.text("date_order", "ymd", "ymd, dmy or mdy", lambda v: v in ("ymd", "dmy", "mdy")), _zone(reader)),
@@ -202,9 +233,36 @@ def read_profile(folder: Path) -> tuple[DeckProfile | None, list[Finding]]:
     return profile, reader.findings
 
 
+def _toml(path: Path) -> dict[str, Any] | Finding:
+    """The file as a table, or what is wrong with it."""
+    try:
+        text = path.read_text(encoding=UTF_8)
+    except FileNotFoundError:
+        return Finding(ERROR, "no_deck", str(path), 0, "no such file", "a deck.toml in the deck folder")
+    except UnicodeDecodeError:
+        return Finding(ERROR, "no_deck", str(path), 0, "the file is not UTF-8", "a text file in UTF-8")
+    except OSError as error:
+        return Finding(ERROR, "no_deck", str(path), 0, f"cannot be read: {error.strerror}", "a readable file")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:  # [[[[[...
+        return Finding(ERROR, "bad_toml", str(path), 0, "a value nested too deep", "TOML")
+    except ValueError as error:  # no TOML, or an integer of more digits than Python reads
+        return Finding(ERROR, "bad_toml", str(path), 0, as_shown(str(error)), "TOML")
+
+
+def _is_delimiter(text: str) -> bool:
+    return text == "\t" or (len(text) == 1 and text.isprintable() and not text.isalnum() and text not in "\"'+-. ")
+
+
 def _is_encoding(name: str) -> bool:
     try:
         "x".encode(name)
-    except LookupError:
+        return codecs.lookup(name).name not in NO_TEXT
+    except (LookupError, ValueError):
         return False
-    return True
+
+
+def _encoding(name: str) -> str:
+    """A spreadsheet begins UTF-8 with a mark of its own; it is never part of the first title."""
+    return UTF_8 if codecs.lookup(name).name == "utf-8" else name

@@ -1,16 +1,17 @@
-"""A deck's CSV files -> exact rates with the lines they stand on, and what cannot be read."""
+"""A deck's outbound CSV file -> exact rates with the lines they stand on, and what cannot be read."""
 
-import csv
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rater.core.deck import ALWAYS_FROM_MS, ALWAYS_TO_MS, CLASSES, NUMBER_TYPES, InboundRate, Rate
+from rater.core.deck import ALWAYS_FROM_MS, ALWAYS_TO_MS, CLASSES, InboundRate, Rate
 from rater.core.numbering import country_code
-from rater.doors.decks.findings import ERROR, Finding
-from rater.doors.decks.profile import EXTRA_COLUMNS, INBOUND_COLUMNS, OUTBOUND_COLUMNS, DeckProfile
+from rater.doors.decks.findings import ERROR, WARNING, Finding, as_shown
+from rater.doors.decks.profile import EXTRA_COLUMNS, OUTBOUND_COLUMNS, DeckProfile
+from rater.doors.decks.rows import rows_of
 from rater.doors.decks.values import (
     BadValue,
+    country_text_of,
+    destination_of,
     increments_of,
     micros_of,
     nanos_of,
@@ -42,36 +43,33 @@ class ReadDeck:
         self.unclassed = [self.unclassed[k] for k in order]
 
 
-def _rows(profile: DeckProfile, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of a CSV file, title lines and blank rows left out."""
-    with path.open(encoding=profile.encoding, newline="") as stream:
-        for _ in range(profile.skip_lines):
-            next(stream, None)
-        reader = csv.reader(stream, delimiter=profile.delimiter)
-        for cells in reader:
-            if any(cells):
-                yield profile.skip_lines + reader.line_num, cells
+def _title_fault(name: str, title: str, titles: list[str]) -> tuple[str, str, str] | None:
+    """(rule, found, expected) where the header does not have this title once."""
+    shown = f"column '{as_shown(title)}'"
+    if title not in titles:
+        return "missing_column", f"no {shown} (for {name})", "one of " + as_shown(", ".join(titles))
+    if titles.count(title) > 1:
+        return "repeated_column", f"{shown} {titles.count(title)} times", "one column of that title"
+    return None
 
 
 def _places(profile: DeckProfile, header: list[str], path: Path, line: int, findings: list[Finding]) -> dict[str, int]:
     """Our column names -> places in a row."""
-    if profile.own_layout and profile.columns:
-        if not profile.header:
-            return {name: int(place) - 1 for name, place in profile.columns.items()}
-        titles = {title.strip(): place for place, title in reversed(list(enumerate(header)))}
-        for name, title in profile.columns.items():
-            if title not in titles:
-                found = f"no column '{title}' (for {name})"
-                findings.append(Finding(ERROR, "missing_column", str(path), line, found, f"one of {', '.join(titles)}"))
-        return {name: titles[str(title)] for name, title in profile.columns.items() if title in titles}
+    if not profile.header:
+        return {name: int(place) - 1 for name, place in profile.columns.items()}
+    titles = [title.strip() for title in header]
+    named = {name: str(title) for name, title in profile.columns.items()} or {title: title for title in titles if title}
     places: dict[str, int] = {}
-    for place, title in enumerate(header):
-        name = title.strip()
-        if name in places or (name not in OUTBOUND_COLUMNS + EXTRA_COLUMNS and name):
-            expected = f"each at most once: {','.join(OUTBOUND_COLUMNS)}"
-            findings.append(Finding(ERROR, "unknown_column", str(path), line, f"column '{name}'", expected))
-        places.setdefault(name, place)
-    places.pop("", None)
+    for name, title in named.items():
+        fault = _title_fault(name, title, titles)
+        if name not in OUTBOUND_COLUMNS + EXTRA_COLUMNS:
+            known = f"columns among {','.join(OUTBOUND_COLUMNS)}, or [columns] in deck.toml"
+            fault = ("unknown_column", f"column '{as_shown(name)}'", known)
+        if fault:
+            rule, found, expected = fault
+            findings.append(Finding(ERROR, rule, str(path), line, found, expected))
+        else:
+            places[name] = titles.index(title)
     return places
 
 
@@ -99,7 +97,7 @@ class _OutboundReader:
         self.plain = profile.prefix_style == PLAIN_STYLE and not profile.several_prefixes and self.code_at < 0
 
     def wrong(self, line: int, column: str, cell: str, bad: BadValue) -> None:
-        shown = f"{column} '{cell[:60]}'"
+        shown = f"{column} '{as_shown(cell)}'"
         self.read.findings.append(Finding(ERROR, bad.rule, self.path, line, shown, bad.expected))
 
     def price(self, cell: str) -> int:
@@ -121,7 +119,7 @@ class _OutboundReader:
             return default
         known = self.seconds.get((cell, least))
         if known is None:
-            known = self.seconds[cell, least] = seconds_of(cell.strip(), least)
+            known = self.seconds[cell, least] = seconds_of(cell, least)
         return known
 
     def instant(self, cell: str, default: int) -> int:
@@ -135,14 +133,11 @@ class _OutboundReader:
     def country(self, cell: str) -> int:
         known = self.countries.get(cell)
         if known is None:
-            text = cell.strip()
-            if len(text) != 2 or not (text.isascii() and text.isalpha() and text.isupper()):
-                raise BadValue("bad_country", "a country code of two capital letters")
-            known = self.countries[cell] = country_code(text)
+            known = self.countries[cell] = country_code(country_text_of(cell))
         return known
 
     def number_class(self, cell: str) -> int:
-        text = cell.strip().lower()
+        text = cell.lower()
         if not text:
             return self.profile.default_class
         if text in self.profile.classes:
@@ -154,7 +149,7 @@ class _OutboundReader:
 
     def terms_of(self, cells: tuple[str, ...]) -> tuple[int, ...]:
         """Everything of a row but prefix, destination and price: (from, to, country, class, fee, minimum, initial, step)."""
-        country, kind, fee, least, initial, step, start, end, increments = cells
+        country, kind, fee, least, initial, step, start, end, increments = map(str.strip, cells)
         self.column, self.cell = "country", country
         place = self.country(country)
         self.column, self.cell = "class", kind
@@ -191,6 +186,8 @@ class _OutboundReader:
         self.column, self.cell = "prefix", prefix
         try:
             prefixes = self.prefixes(prefix, cells)
+            self.column, self.cell = "destination", destination
+            destination = destination_of(destination)
             self.column, self.cell = "rate_per_minute", price
             nanos = self.prices.get(price)
             if nanos is None:
@@ -204,6 +201,7 @@ class _OutboundReader:
             return
         from_ms, to_ms, *rest = terms
         place, code_of_class, fee_micros, least_micros, first_s, step_s = rest
+        unclassed = not others[1].strip()
         for digits in prefixes:
             self.read.rates.append(
                 Rate(
@@ -221,90 +219,41 @@ class _OutboundReader:
                 )
             )
             self.read.lines.append(line)
-            self.read.unclassed.append(not others[1])
+            self.read.unclassed.append(unclassed)
+
+
+def _lacks(profile: DeckProfile, places: dict[str, int]) -> list[str]:
+    """The columns without which there is no row, unless deck.toml names them and the file's header has been blamed."""
+    needed = {"prefix": {"prefix", "country_code"}, "rate_per_minute": {"rate_per_minute"}}
+    return [name for name, any_of in needed.items() if not any_of & (places.keys() | profile.columns.keys())]
 
 
 def read_outbound(profile: DeckProfile, path: Path, read: ReadDeck) -> None:
     """Every row of the outbound file; what cannot be read is a finding."""
-    rows = _rows(profile, path)
-    header: list[str] = []
-    line = 0
-    if profile.header or not profile.columns:
-        line, header = next(rows, (0, []))
+    rows = rows_of(path, profile.encoding, profile.delimiter, profile.skip_lines)
+    line, header = 0, list[str]()
+    if profile.header:
+        line, _, header = next(rows, (0, 0, []))
+    before = len(read.findings)
     places = _places(profile, header, path, line, read.findings)
-    for name in ("prefix", "rate_per_minute"):
-        if name not in places and not (name == "prefix" and "country_code" in places):
-            expected = f"a column {name}" + (" in [columns]" if profile.own_layout else "")
-            read.findings.append(Finding(ERROR, "missing_column", str(path), line, f"no column {name}", expected))
-            return
-    width = len(header)
+    for name in _lacks(profile, places):
+        expected = f"a column {name}" + (" in [columns] of deck.toml" if profile.columns else "")
+        read.findings.append(Finding(ERROR, "missing_column", str(path), line, f"no column {name}", expected))
+    if len(read.findings) > before:
+        return  # each row would repeat it
     reader = _OutboundReader(profile, places, path, read)
-    for line, cells in rows:
+    width = len(header)
+    for line, last, cells in rows:
         read.rows += 1
-        if width and len(cells) != width and not profile.own_layout:
-            expected = f"{width} cells as in the header"
+        width = width or len(cells)
+        # A carrier's row may lack its empty last cells; ours may not. More cells than titles, not empty: a delimiter
+        # within a name, and the price is one cell further on.
+        if len(cells) != width and (not profile.own_layout or any(cells[width:])):
+            expected = f"{width} cells as in the " + ("header" if header else "first row")
             read.findings.append(Finding(ERROR, "bad_row", str(path), line, f"{len(cells)} cells", expected))
             continue
+        if last > line:
+            found = f"a row that goes on to line {last}"
+            expected = "one row on a line; check that no quote has swallowed rows"
+            read.findings.append(Finding(WARNING, "row_of_several_lines", str(path), line, found, expected))
         reader.take(line, cells)
-
-
-def _inbound_row(cells: list[str], places: dict[str, int], path: Path, line: int, read: ReadDeck) -> None:
-    values = {name: cells[place].strip() if place < len(cells) else "" for name, place in places.items()}
-    column = ""
-    try:
-        column = "number_country"
-        country = values[column]
-        if len(country) != 2 or not (country.isascii() and country.isalpha() and country.isupper()):
-            raise BadValue("bad_country", "a country code of two capital letters")
-        column = "number_type"
-        if values[column] not in NUMBER_TYPES:
-            raise BadValue("bad_number_type", "one of " + " ".join(NUMBER_TYPES))
-        column = "origin_country"
-        origin = values.get(column, "*") or "*"
-        if origin != "*" and (len(origin) != 2 or not (origin.isascii() and origin.isalpha() and origin.isupper())):
-            raise BadValue("bad_country", "a country code of two capital letters, or *")
-        column = "rate_per_minute"
-        nanos = nanos_of(values[column])
-        column = "connection_fee"
-        fee = micros_of(values.get(column) or "0")
-    except BadValue as bad:
-        shown = f"{column} '{values.get(column, '')[:60]}'"
-        read.findings.append(Finding(ERROR, bad.rule, str(path), line, shown, bad.expected))
-        return
-    rate = InboundRate(
-        country_code(country),
-        NUMBER_TYPES.index(values["number_type"]),
-        0 if origin == "*" else country_code(origin),
-        nanos,
-        fee,
-    )
-    read.inbound.append(rate)
-    read.inbound_lines.append(line)
-
-
-def read_inbound(path: Path, read: ReadDeck) -> None:
-    """Every row of `inbound.csv`."""
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream)
-        header = next(reader, [])
-        places = {title.strip(): place for place, title in enumerate(header)}
-        unknown = [title for title in places if title not in INBOUND_COLUMNS and title]
-        missing = [name for name in ("number_country", "number_type", "rate_per_minute") if name not in places]
-        if unknown or missing:
-            found = f"columns {','.join(header)}"
-            read.findings.append(Finding(ERROR, "unknown_column", str(path), 1, found, ",".join(INBOUND_COLUMNS)))
-            return
-        places.pop("", None)
-        seen: dict[tuple[int, int, int], int] = {}
-        for cells in reader:
-            if not any(cells):
-                continue
-            before = len(read.inbound)
-            _inbound_row(cells, places, path, reader.line_num, read)
-            if len(read.inbound) > before:
-                key = read.inbound[-1][:3]
-                if key in seen:
-                    found = f"the same number country, type and origin as line {seen[key]}"
-                    expected = "one price for each"
-                    read.findings.append(Finding(ERROR, "overlap", str(path), reader.line_num, found, expected))
-                seen.setdefault(key, reader.line_num)

@@ -2,18 +2,20 @@
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from rater.core.instants import parse_instant
 from rater.core.money import FEE_MICROS_MAX, RATE_NANOS_MAX
 
 PREFIX_DIGITS_MAX = 15
+DESTINATION_MAX = 256
 INCREMENT_S_MAX = 86_400
 
 _DECIMAL = re.compile(r"(-?)([0-9]+)(?:\.([0-9]*))?|(-?)\.([0-9]+)", re.ASCII)
 _GROUPED = re.compile(r"-?[0-9]{1,3}(?:[,.'  ][0-9]{3})+(?:[.,][0-9]+)?", re.ASCII)
 _RANGE = re.compile(r"([0-9]+)-([0-9]+)", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _DATE = re.compile(
     r"([0-9]{1,4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,4})(?:[ T]([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?)?", re.ASCII
 )
@@ -24,7 +26,7 @@ class BadValue(ValueError):
 
     def __init__(self, rule: str, expected: str) -> None:
         super().__init__(expected)
-        self.rule, self.expected = rule, expected
+        self.rule, self.expected, self.cell = rule, expected, ""
 
 
 def _scaled(text: str, decimals: int, finest: str, most: int, what: str) -> int:
@@ -55,6 +57,23 @@ def nanos_of(text: str) -> int:
 def micros_of(text: str) -> int:
     """A fee in micro-units: at most 6 decimals, at most 1,000,000."""
     return _scaled(text, 6, "a micro-unit", FEE_MICROS_MAX, "an amount")
+
+
+def country_text_of(text: str, besides: str = "") -> str:
+    """`GB`; whether there is such a country is for the linter to compare."""
+    if len(text) != 2 or not (text.isascii() and text.isalpha() and text.isupper()):
+        raise BadValue("bad_country", f"a country code of two capital letters{besides}")
+    return text
+
+
+def destination_of(text: str) -> str:
+    """The name of a destination: one line, and no longer than names are, since each rated call carries it."""
+    text = text.strip()
+    if len(text) > DESTINATION_MAX:
+        raise BadValue("bad_destination", f"a name of at most {DESTINATION_MAX} characters")
+    if _CONTROL.search(text):
+        raise BadValue("bad_destination", "a name on one line (a quote that does not close?)")
+    return text
 
 
 def plain_price(text: str, sign: str, mark: str) -> str:
@@ -125,6 +144,7 @@ def _expanded(text: str) -> list[str]:
     first, last = match.group(1), match.group(2)
     if len(first) != len(last):
         raise BadValue("ambiguous_range", "a range whose ends have the same number of digits")
+    _digits(last)
     if int(last) < int(first) or int(last) - int(first) > 10_000:
         raise BadValue("ambiguous_range", "a range that goes up, over at most 10,000 prefixes")
     return [_digits(str(value).rjust(len(first), "0")) for value in range(int(first), int(last) + 1)]
@@ -171,7 +191,7 @@ class Dates:
         hour, minute, second = (int(part or 0) for part in match.group(4, 5, 6))
         try:
             moment = datetime(int(parts["y"]), int(parts["m"]), int(parts["d"]), hour, minute, second, tzinfo=self.zone)
-        except ValueError:
+            since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+        except (ValueError, OverflowError):  # no such day; or the first or last day of the calendar, in UTC outside it
             raise BadValue("bad_date", expected) from None
-        since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-        return (since.days * 86_400 + since.seconds) * 1000
+        return since // timedelta(milliseconds=1)

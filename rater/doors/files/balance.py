@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from rater.contract.events import currency_text, json_name, pool_name, recharge_id, row_name
-from rater.core.accounts import DOMESTIC, INTERNATIONAL, POST_USAGE, balance_of, find
-from rater.core.hashing import KIND_TENANT, identity
+from rater.core.accounts import DOMESTIC, INTERNATIONAL, POST_USAGE, balance_of, find_named
+from rater.core.hashing import KIND_TENANT
 from rater.core.instants import NEVER_MS, instant_text, month_of, month_text
 from rater.core.numbering import country_text
 from rater.core.plans import MCOMEETADD, MCOPSTN8, PLANS, ZONE_A_MINUTES, allotment, parse_plans, pool_country
@@ -46,8 +46,7 @@ class PoolLine:
 
 def account_row(state: State, tenant: str) -> int:
     name = tenant.encode()
-    high, low = identity(state.key[0], state.key[1], KIND_TENANT, 0, as_buffer(name), 0, len(name))
-    return int(find(state.shelves["accounts"], high, low))
+    return int(find_named(state.shelves["accounts"], state.key, KIND_TENANT, 0, as_buffer(name), 0, len(name)))
 
 
 def lots_of(state: State, row: int) -> list[dict[str, Any]]:

@@ -13,13 +13,12 @@ import orjson
 
 from rater.contract.records import read_calls
 from rater.contract.scanner import READ
-from rater.core.hashing import KIND_CALL, KIND_TENANT, identity
+from rater.core.hashing import KIND_CALL, identity
 from rater.core.seen import NEW, OTHER, SAME, entry_of
 from rater.core.state import State
-from rater.core.words import as_buffer
 from rater.doors.files.amounts import plural
 from rater.doors.files.audit import call_bytes
-from rater.doors.files.balance import account_object
+from rater.doors.files.balance import account_object, account_row
 from rater.doors.files.inputs import STANDARD_INPUT, LineStream, Place, open_input, read_some
 from rater.doors.files.rate import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
 from rater.doors.files.scene import Facts, Scene
@@ -110,12 +109,7 @@ def imagine(state: State, book: RuleBook, commands: list[str]) -> list[dict[str,
 
 def tenant_row(state: State, tenant: Any) -> int:
     """The row of the account that a record names, or -1."""
-    if not isinstance(tenant, str):
-        return -1
-    name, accounts = tenant.encode("utf-8", "surrogatepass"), state.rows("accounts")
-    high, low = identity(state.key[0], state.key[1], KIND_TENANT, 0, as_buffer(name), 0, len(name))
-    found = np.flatnonzero((accounts["hash_0"] == np.uint64(high)) & (accounts["hash_1"] == np.uint64(low)))
-    return int(found[0]) if found.size else -1
+    return account_row(state, tenant) if isinstance(tenant, str) and tenant.isascii() else -1
 
 
 def forget(state: State, raw: bytes, tenant_row: int) -> int:

@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -25,6 +26,7 @@ READ_BYTES = 8 << 20
 LINE_FEED, CARRIAGE_RETURN = 10, 13
 HEAD_BYTES = 1 << 16
 STANDARD_INPUT = "-"
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 class InputProblem(Exception):
@@ -54,14 +56,15 @@ class Piece:
 def open_input(name: str) -> IO[bytes]:
     """A file, a gzip file (by its first two bytes), or standard input."""
     if name == STANDARD_INPUT:
-        return sys.stdin.buffer
+        zipped = cast(BufferedReader, sys.stdin.buffer).peek(2)[:2] == GZIP_MAGIC
+        return cast(IO[bytes], gzip.open(sys.stdin.buffer, "rb")) if zipped else sys.stdin.buffer
     try:
         stream = Path(name).open("rb")  # noqa: SIM115  # the stream outlives this function
         magic = stream.read(2)
         stream.seek(0)
     except OSError as error:
         raise InputProblem(f"{name}: {error.strerror or error}") from None
-    return cast(IO[bytes], gzip.open(stream, "rb")) if magic == b"\x1f\x8b" else stream
+    return cast(IO[bytes], gzip.open(stream, "rb")) if magic == GZIP_MAGIC else stream
 
 
 def identity_of(name: str) -> dict[str, Any]:

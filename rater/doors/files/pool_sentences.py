@@ -59,7 +59,7 @@ def plan_steps(scene: Scene, facts: Facts, premium: bool) -> list[str]:
     steps = [f"{who}: {'; '.join(tried)}."]
     if chosen < 0:
         return [*steps, _context(scene, facts, plans), "No plan of this user has minutes for it."]
-    steps += [_context(scene, facts, [chosen]), f"{PLANS[chosen]} pays: one plan, never two."]
+    steps += [_context(scene, facts, [chosen]), f"{PLANS[chosen]} is asked for minutes: one plan, never two."]
     scope = DOMESTIC if facts.rated["destination_context"] == "Domestic" else INTERNATIONAL
     pool, stopped = _plan_pool(scene, chosen, scope)
     return [*steps, *stopped, _drawn(pool, facts, bool(stopped))]

@@ -26,6 +26,7 @@ from rater.doors.files.sentences import event_text
 PIPE_COLUMNS = 1000  # nobody wraps a pipe; tables are only as wide as what stands in them
 BAR_CELLS = 20
 LINT_ROWS_SHOWN = 50
+FEW = 1_000  # of fewer than these, a figure for each says nothing
 FILES = {
     RATED: "every rated call: its own bytes, what it cost, who paid",
     EVENTS: "what an account's owner is told: pools, recharges, blocks",
@@ -160,7 +161,9 @@ def show_summary(summary: Summary, request: RateRequest) -> None:
     table.add_row("call records read", grouped(counts.read))
     table.add_row("  rated", _with_parts(counts.rated, counts.by_outcome))
     table.add_row("  rejected", _with_parts(counts.rejected, counts.rejected_by_reason))
-    table.add_row("  duplicates", f"{grouped(counts.duplicates)} (answered the first time)")
+    table.add_row(
+        "  duplicates", grouped(counts.duplicates) + (" (answered the first time)" if counts.duplicates else "")
+    )
     if summary.blank_lines:
         table.add_row("blank lines passed over", grouped(summary.blank_lines))
     if summary.skipped:
@@ -179,7 +182,7 @@ def show_summary(summary: Summary, request: RateRequest) -> None:
     table.add_row("events", _with_parts(counts.events, events))
     table.add_row("accounts", grouped(summary.tenants))
     table.add_row("ids kept", _ids(summary))
-    table.add_row("time", _pace(counts.read, summary.wall_s))
+    table.add_row("time", _pace(0 if summary.resumed else counts.read, summary.wall_s))
     say(table, _files(request.out, request.state))
 
 
@@ -188,14 +191,14 @@ def _with_parts(count: int, parts: dict[str, int]) -> str:
 
 
 def _ids(summary: Summary) -> str:
-    if not summary.ids_kept:
-        return "0"
-    each = summary.ids_bytes // summary.ids_kept
-    return f"{grouped(summary.ids_kept)} in {bytes_text(summary.ids_bytes)} of memory, {each} bytes an id"
+    text = f"{grouped(summary.ids_kept)} in {bytes_text(summary.ids_bytes)} of memory"
+    if summary.ids_kept < FEW:
+        return text
+    return f"{text}, {summary.ids_bytes // summary.ids_kept} bytes an id"
 
 
 def _pace(read: int, wall_s: float) -> str:
-    pace = f", {grouped(int(read / wall_s))} calls/s with files and state" if wall_s > 0 and read else ""
+    pace = f", {grouped(int(read / wall_s))} calls/s with files and state" if wall_s > 0 and read >= FEW else ""
     return f"{wall_s:.2f} s{pace}"
 
 
@@ -257,7 +260,7 @@ def _wallet(told: dict[str, Any]) -> Table:
     currency, mode = told["currency"], told["billing_mode"].replace("_", "-")
     if mode != "prepaid":
         mode += ", overage on" if told["overage"] else ", overage off"
-    table = _facts(f"{told['tenant']} ({told['country']}, {mode}) at {told['last_seen']}")
+    table = _facts(f"{told['tenant']} ({told['country']}, {mode}) at {_moment(told['last_seen'])} UTC")
     blocked = ". BLOCKED: calls that credits would pay are refused" if told["blocked"] else ""
     table.add_row(
         "balance", f"{two_decimals(told['balance_micros'], currency)} ({exact(told['balance_micros'])}){blocked}"
@@ -284,13 +287,18 @@ def _recharge(recharge: dict[str, Any], currency: str) -> str:
     return text
 
 
+def _moment(instant: str) -> str:
+    """An instant without its T, and without milliseconds where there are none."""
+    return instant.removesuffix("Z").removesuffix(".000").replace("T", " ")
+
+
 def _lots(told: dict[str, Any]) -> Table | None:
     if not told["lots"]:
         return None
     table = table_of("Lots, in the order they are drawn", "lot", "left", "of", "added", "expires", numbers="left of")
     for lot in told["lots"]:
         left, whole = exact(lot["left_micros"]), exact(lot["amount_micros"])
-        table.add_row(lot["lot_id"], left, whole, lot["added_at"], lot["expires_at"] or "never")
+        table.add_row(lot["lot_id"], left, whole, _moment(lot["added_at"]), _moment(lot["expires_at"] or "never"))
     return table
 
 
@@ -342,7 +350,7 @@ def _events(told: dict[str, Any]) -> Table | None:
     table = table_of("Recent events, newest first", "time", "event", "about")
     for event in told["recent_events"]:
         about = event_text(event["type"], event["data"])
-        table.add_row(event["time"], event["type"].removeprefix("rater."), about)
+        table.add_row(_moment(event["time"]), event["type"].removeprefix("rater."), about)
     return table
 
 
