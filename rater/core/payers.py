@@ -177,6 +177,75 @@ def pay_rest(
 
 
 @kernel
+def note_minutes(answer: Any, pool: Any, taken: Any, payer: Any) -> None:
+    """The pool that paid, if it gave a minute."""
+    if taken > 0:
+        answer.pool = pool
+        answer.pool_minutes = taken
+        answer.capability = payer
+
+
+@kernel
+def conference_minutes(
+    books: Books, account_row: Any, account: Any, call: Any, answer: Any, held: Any, is_premium: Any
+) -> Any:
+    """What the conference licences pay: the capacity of the Zone A pool, or -1 where the add-on pays the whole call."""
+    answer.context = context_of(account.country, answer.destination)
+    if is_premium:
+        return 0
+    destination = pool_country(answer.destination)
+    if held >> MCOMEETADD_DIALOUT_US & 1 and (destination == UNITED_STATES or destination == CANADA):
+        answer.capability = MCOMEETADD_DIALOUT_US
+        return -1
+    if is_pay_per_minute(held) or not in_zone_a(answer.destination):
+        return 0
+    month = month_of(call.start_ms)
+    licences = account.conference_licences
+    pool, taken, capacity = take_conference_minutes(books, account_row, licences, month, answer.billed_minutes)
+    note_minutes(answer, pool, taken, MCOMEETADD)
+    return capacity
+
+
+@kernel
+def plan_minutes(
+    books: Books, plans: Any, account_row: Any, account: Any, user_row: Any, call: Any, answer: Any, is_premium: Any
+) -> Any:
+    """What the plan of the user (or of the bot's resource account) pays: the capacity of its pool."""
+    if user_row < 0:
+        answer.context = context_of(account.country, answer.destination)
+        return 0
+    user = books.users.rows[user_row]
+    plan, allotted = -1, -1
+    if not is_premium:
+        plan, allotted = chosen_plan(user, plans, answer.destination, call.start_ms)
+    if plan < 0:
+        answer.context = context_of(home_of(user, account.country), answer.destination)
+        return 0
+    answer.context = context_of(user.countries[plan], answer.destination)
+    domestic = answer.context == CONTEXT_DOMESTIC
+    month = month_of(call.start_ms)
+    pool, taken, capacity = take_plan_minutes(
+        books, account_row, user_row, plan, plans, allotted, domestic, month, answer.billed_minutes
+    )
+    note_minutes(answer, pool, taken, plan)
+    return capacity
+
+
+@kernel
+def price_of(row: Any, billable_ms: Any, pool_minutes: Any) -> Any:
+    """What a deck row asks for the part of a call that no pool gave."""
+    return paid_part(
+        billable_ms,
+        pool_minutes,
+        row.initial_s,
+        row.step_s,
+        row.rate_nanos,
+        row.connection_fee_micros,
+        row.minimum_charge_micros,
+    )
+
+
+@kernel
 def settle_outbound(
     books: Books,
     rules: Rules,
@@ -192,77 +261,35 @@ def settle_outbound(
     news_tally: Any,
     record: Any,
 ) -> None:
+    """Minutes first, credits for the rest, and what that announces."""
     look_up_rate(rules, account, buffer, call, answer)
     row = answer.deck_row
     deck_rows = rules.decks.rows
     is_premium = row >= 0 and deck_rows[row].number_class == PREMIUM
     user_row = user_row_of(books, buffer, account_row, call)
     held = books.users.rows[user_row].held if user_row >= 0 else 0
-    month = month_of(call.start_ms)
-    pool, taken, capacity, payer = -1, 0, 0, MCOMEETADD
-    credits_name = CAPABILITY_CREDITS
+    pays_per_minute = way == CONFERENCE_OUT and is_pay_per_minute(held)
     if way == CONFERENCE_OUT:
-        answer.context = context_of(account.country, answer.destination)
-        if is_pay_per_minute(held):
-            credits_name = MCOMEETACPEA
-        destination = pool_country(answer.destination)
-        if held >> MCOMEETADD_DIALOUT_US & 1 and not is_premium:
-            if destination == UNITED_STATES or destination == CANADA:
-                answer.capability = MCOMEETADD_DIALOUT_US
-                return
-        if not is_premium and not is_pay_per_minute(held) and in_zone_a(answer.destination):
-            pool, taken, capacity = take_conference_minutes(
-                books, account_row, account.conference_licences, month, answer.billed_minutes
-            )
+        capacity = conference_minutes(books, account_row, account, call, answer, held, is_premium)
+        if capacity < 0:
+            return
     else:
-        home = account.country
-        plan, allotted = -1, -1
-        if user_row >= 0:
-            if not is_premium:
-                plan, allotted = chosen_plan(books.users.rows[user_row], rules.plans, answer.destination, call.start_ms)
-            home = home_of(books.users.rows[user_row], account.country)
-        if plan >= 0:
-            payer = plan
-            home = books.users.rows[user_row].countries[plan]
-        answer.context = context_of(home, answer.destination)
+        capacity = plan_minutes(books, rules.plans, account_row, account, user_row, call, answer, is_premium)
         if way == USER_OUT and held & CALLING_PLAN_BITS == 0:
             answer.marks |= FLAG_NO_PLAN
-        if plan >= 0:
-            pool, taken, capacity = take_plan_minutes(
-                books,
-                account_row,
-                user_row,
-                plan,
-                rules.plans,
-                allotted,
-                answer.context == CONTEXT_DOMESTIC,
-                month,
-                answer.billed_minutes,
-            )
-    if taken > 0:
-        answer.pool = pool
-        answer.pool_minutes = taken
-        answer.capability = payer
     charge, fee = 0, 0
-    if row >= 0 and taken < answer.billed_minutes:
+    if row >= 0 and answer.pool_minutes < answer.billed_minutes:
         fee = deck_rows[row].connection_fee_micros
-        charge = paid_part(
-            call.billable_ms,
-            taken,
-            deck_rows[row].initial_s,
-            deck_rows[row].step_s,
-            deck_rows[row].rate_nanos,
-            fee,
-            deck_rows[row].minimum_charge_micros,
-        )
+        charge = price_of(deck_rows[row], call.billable_ms, answer.pool_minutes)
     pay_rest(books, account, call, answer, draw_rows, draw_micros, row >= 0, charge, fee)
     if answer.credit_minutes > 0:
-        answer.capability = credits_name
+        answer.capability = MCOMEETACPEA if pays_per_minute else CAPABILITY_CREDITS
     if answer.charge_micros > 0 and account.billing_mode == PREPAID and way != BOT_OUT:
-        if held >> MCOPSTNC & 1 == 0 and credits_name == CAPABILITY_CREDITS:
+        if held >> MCOPSTNC & 1 == 0 and not pays_per_minute:
             answer.marks |= FLAG_NO_CREDIT_LICENCE
-    if taken > 0:
-        watch_pool(news, news_tally, account_row, account, pool, books.pools.rows[pool], capacity, record, call.end_ms)
+    if answer.pool >= 0:
+        pool = books.pools.rows[answer.pool]
+        watch_pool(news, news_tally, account_row, account, answer.pool, pool, capacity, record, call.end_ms)
     if answer.outcome == FREECALL:
         miss_rate(books, buffer, account_row, account, call, call.callee_at, call.callee_end, news, news_tally, record)
 

@@ -172,7 +172,7 @@ def test_a_prefix_is_the_same_in_every_style(tmp_path: Path, style: str, cell: s
         ("plain", "44 20", "a prefix of digits only"),
         ("plain", "9.37E+11", "a prefix of digits only"),
         ("plain", "(+1-264)", "a prefix of digits only"),
-        ("plain", "４４", "a prefix of digits only"),
+        ("plain", "\uff14\uff14", "a prefix of digits only"),
         ("plain", "", "a prefix of 1 to 15 digits"),
         ("plain", "4420794601234567", "a prefix of at most 15 digits"),
         ("+44", "4420", "a prefix that begins with + (prefix_style)"),
@@ -311,7 +311,7 @@ def test_a_currency_sign_before_a_price_is_left_out_where_the_profile_names_it(
         ("1e-2", "", "bad_price"),
         ("0x10", "", "bad_price"),
         ("nan", "", "bad_price"),
-        ("٠.١", "", "bad_price"),
+        ("\u0660.\u0661", "", "bad_price"),
         ("-0.01", "", "negative_price"),
         ('"1,234.50"', "", "thousands_separator"),
         ("1'234.50", "", "thousands_separator"),
@@ -626,5 +626,4 @@ def test_prices_of_real_decks_are_those_of_the_files(tmp_path: Path) -> None:
     astpp = load_deck(stored(tmp_path, "astpp"))
     assert price(astpp, "93200000000") == "0.2093"
     assert price(astpp, "93750000000") == "0.2204"
-    assert price(astpp, "12125550123") != price(astpp, "93750000000")
-    assert {int(step) for step in astpp.rows.step_s} == {6}
+    assert {int(step) for step in astpp.rows.step_s} == {1, 6}

@@ -6,12 +6,12 @@ from typing import Any
 
 ERROR, WARNING = "error", "warning"
 SHOWN = 10
-TEXT_SHOWN = 60
+CELL_SHOWN, SENTENCE_SHOWN = 60, 240
 
 
-def as_shown(text: str) -> str:
+def as_shown(text: str, most: int = CELL_SHOWN) -> str:
     """Someone else's text as part of one line of ours: cut, and control characters written out."""
-    cut = text[:TEXT_SHOWN] + ("..." if len(text) > TEXT_SHOWN else "")
+    cut = text[:most] + ("..." if len(text) > most else "")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
 
 

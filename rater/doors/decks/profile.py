@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from rater.core.deck import ALWAYS_FROM_MS, CLASSES, DeckTerms
 from rater.core.instants import parse_instant
-from rater.doors.decks.findings import ERROR, Finding, as_shown
+from rater.doors.decks.findings import ERROR, SENTENCE_SHOWN, Finding, as_shown
 from rater.doors.decks.values import BadValue, Dates, nanos_of
 
 FILE = "deck.toml"
@@ -248,7 +248,7 @@ def _toml(path: Path) -> dict[str, Any] | Finding:
     except RecursionError:  # [[[[[...
         return Finding(ERROR, "bad_toml", str(path), 0, "a value nested too deep", "TOML")
     except ValueError as error:  # no TOML, or an integer of more digits than Python reads
-        return Finding(ERROR, "bad_toml", str(path), 0, as_shown(str(error)), "TOML")
+        return Finding(ERROR, "bad_toml", str(path), 0, as_shown(str(error), SENTENCE_SHOWN), "TOML")
 
 
 def _is_delimiter(text: str) -> bool:

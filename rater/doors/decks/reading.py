@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rater.core.deck import ALWAYS_FROM_MS, ALWAYS_TO_MS, CLASSES, InboundRate, Rate
 from rater.core.numbering import country_code
-from rater.doors.decks.findings import ERROR, WARNING, Finding, as_shown
+from rater.doors.decks.findings import ERROR, SENTENCE_SHOWN, WARNING, Finding, as_shown
 from rater.doors.decks.profile import EXTRA_COLUMNS, OUTBOUND_COLUMNS, DeckProfile
 from rater.doors.decks.rows import rows_of
 from rater.doors.decks.values import (
@@ -47,7 +47,7 @@ def _title_fault(name: str, title: str, titles: list[str]) -> tuple[str, str, st
     """(rule, found, expected) where the header does not have this title once."""
     shown = f"column '{as_shown(title)}'"
     if title not in titles:
-        return "missing_column", f"no {shown} (for {name})", "one of " + as_shown(", ".join(titles))
+        return "missing_column", f"no {shown} (for {name})", "one of " + as_shown(", ".join(titles), SENTENCE_SHOWN)
     if titles.count(title) > 1:
         return "repeated_column", f"{shown} {titles.count(title)} times", "one column of that title"
     return None
@@ -68,7 +68,7 @@ def _places(profile: DeckProfile, header: list[str], path: Path, line: int, find
         if fault:
             rule, found, expected = fault
             findings.append(Finding(ERROR, rule, str(path), line, found, expected))
-        else:
+        if title in titles:
             places[name] = titles.index(title)
     return places
 

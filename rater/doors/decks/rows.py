@@ -1,10 +1,11 @@
 """A CSV file -> rows with the lines they begin on. What cannot be split or decoded ends the reading with a finding."""
 
+import codecs
 import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from rater.doors.decks.findings import ERROR, BadFile, Finding, as_shown
+from rater.doors.decks.findings import ERROR, SENTENCE_SHOWN, BadFile, Finding, as_shown
 from rater.doors.decks.profile import UTF_8
 
 Row = tuple[int, int, list[str]]
@@ -44,17 +45,17 @@ def rows_of(path: Path, encoding: str = UTF_8, delimiter: str = ",", skip_lines:
 
 
 def _finding(rule: str, path: Path, line: int, found: str, expected: str) -> Finding:
-    return Finding(ERROR, rule, str(path), line, as_shown(found), expected)
+    return Finding(ERROR, rule, str(path), line, as_shown(found, SENTENCE_SHOWN), expected)
 
 
 def _undecodable(path: Path, encoding: str) -> Finding:
     """Where a file is not in its encoding: the stream knows only the place within its buffer."""
-    data, expected = path.read_bytes(), "the file's own encoding, as `encoding` in deck.toml names it"
+    expected = "the file's own encoding, as `encoding` in deck.toml names it"
     try:
-        data.decode(encoding)
+        codecs.getincrementaldecoder(encoding)().decode(path.read_bytes(), final=True)
     except UnicodeDecodeError as error:
-        found = f"byte {data[error.start]:#04x} is not {encoding}"
-        return _finding("bad_encoding", path, data.count(b"\n", 0, error.start) + 1, found, expected)
+        found = f"byte {error.object[error.start]:#04x} is not {encoding}"
+        return _finding("bad_encoding", path, error.object.count(b"\n", 0, error.start) + 1, found, expected)
     except UnicodeError as error:
         return _finding("bad_encoding", path, 0, f"not {encoding}: {error}", expected)
     return _finding("bad_encoding", path, 0, f"not {encoding}", expected)
