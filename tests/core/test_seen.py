@@ -22,7 +22,7 @@ class Seen:
         self.tally = np.zeros(2, np.int64)
 
     def meet(self, high: int, low: int, content: int) -> int:
-        first, second = entry_of(U8(high), U8(low), U8(content))
+        first, second = map(U8, entry_of(U8(high), U8(low), U8(content)))
         slot = place_of(self.slots, first, second)
         known = int(verdict(self.slots, slot, second))
         if known == NEW:

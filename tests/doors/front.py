@@ -16,7 +16,7 @@ from tests.faults.processes import Ended
 def streams(stdin: bytes) -> Iterator[tuple[io.BytesIO, io.BytesIO]]:
     kept = sys.stdin, sys.stdout, sys.stderr
     out, err = io.BytesIO(), io.BytesIO()
-    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin))
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin)))
     sys.stdout, sys.stderr = io.TextIOWrapper(out, write_through=True), io.TextIOWrapper(err, write_through=True)
     try:
         yield out, err

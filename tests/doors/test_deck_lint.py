@@ -236,6 +236,7 @@ def test_a_deck_toml_that_cannot_be_read_is_an_error(tmp_path: Path, toml: str |
         ('direction = "up"', "direction is 'up'; expected outbound, inbound or both"),
         ('price_ceiling_per_minute = "high"', "price_ceiling_per_minute is 'high'; expected a price such as \"20\""),
         ("price_ceiling_per_minute = true", 'price_ceiling_per_minute is True; expected a price such as "20"'),
+        ("price_ceiling_per_minute = 0x" + "f" * 9_000, "price_ceiling_per_minute is a number of very many digits; expected"),
         ("initial_s = -1", "initial_s is -1; expected a whole number from 0 to 86400"),
         ("step_s = 0", "step_s is 0; expected a whole number from 1 to 86400"),
         ("step_s = 1.0", "step_s is 1.0; expected a whole number from 1 to 86400"),
@@ -366,7 +367,7 @@ def test_a_file_in_another_encoding_is_an_error_with_the_line(tmp_path: Path) ->
         assert found == [
             ("error", "bad_encoding", f"outbound.csv line {k + 2}: byte 0xf4 is not utf-8-sig; {expected}")
         ]
-    found = findings(tmp_path, PLAIN, f'{SETTINGS}encoding = "utf-16"\n')
+    found = findings(tmp_path, PLAIN + "1,0.01\n", f'{SETTINGS}encoding = "utf-16"\n')
     assert found == [
         ("error", "bad_encoding", f"outbound.csv: not utf-16: UTF-16 stream does not start with BOM; {expected}")
     ]

@@ -1,12 +1,15 @@
 """Deck folders read through their profiles: every convention of a carrier ends in the same exact rows."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rater.core.numbering import country_code
+from rater.doors import decks
 from rater.doors.decks import DeckRefused, lint_deck, load_deck
+from rater.doors.decks.profile import KEYS
 from tests.deck_tables import HEADER, INBOUND_HEADER, STORED, needs_stored_decks, price, prices_of, rows_of
 
 SETTINGS = 'name = "test"\ncurrency = "USD"\n'
@@ -627,3 +630,42 @@ def test_prices_of_real_decks_are_those_of_the_files(tmp_path: Path) -> None:
     assert price(astpp, "93200000000") == "0.2093"
     assert price(astpp, "93750000000") == "0.2204"
     assert {int(step) for step in astpp.rows.step_s} == {1, 6}
+
+
+# --- the page of docs ------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "decks.md").read_text("utf-8")
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_decks_of_the_docs_can_be_read(tmp_path: Path) -> None:
+    (own, described), (outbound, inbound, row) = blocks("toml"), blocks("csv")
+    folder_of(tmp_path, outbound, inbound=inbound)
+    (tmp_path / "deck.toml").write_text(own, "utf-8")
+    assert lint_deck(tmp_path).findings == []
+    theirs = folder_of(tmp_path / "theirs")
+    (theirs / "deck.toml").write_text(described, "utf-8")
+    titles = "Code;Area;Destination;ISO;Type;Price / min;Setup;Minimum;Billing;Effective;End\n"
+    (theirs / "ACME rates 2026-02.csv").write_bytes(f"ACME\n\n\n{titles}{row}".encode("cp1252"))
+    rows = rows_of(load_deck(theirs))
+    assert [told["prefix"] for told in rows] == ["447400", "447401", "447402", "447500"]
+    assert rows[0] == {
+        "prefix": "447400", "rate": "0.09", "name": "United Kingdom - Mobile", "country": "GB", "class": "mobile",
+        "increments": "60/1", "from": "2026-01-31T23:00:00.000Z",
+    }  # fmt: skip
+
+
+def test_the_docs_name_every_key_and_every_rule_with_its_level() -> None:
+    assert {key for key in KEYS if not re.search(rf"^\[?{key}\b", "\n".join(blocks("toml")), re.MULTILINE)} == set()
+    table = re.findall(r"^\| (`.*?`) \| (error|warning) \|", PAGE, re.MULTILINE)
+    told = {rule: level for rules, level in table for rule in re.findall(r"`(\w+)`", rules)}
+    source = "".join(file.read_text("utf-8") for file in Path(decks.__file__).parent.glob("*.py"))
+    assert {rule for rule in told if f'"{rule}"' not in source} == set()
+    assert {rule for rule, level in told.items() if level == "warning"} == {
+        "repeated_row", "row_of_several_lines", "other_country", "class_missing", "dear_under_cheap", "no_root", "fee_equals_rate",
+    }  # fmt: skip
+    given = r'(?:BadValue\(|_finding\(|ERROR,|WARNING,)\s*"([a-z]+_[a-z_]+)"'
+    assert set(re.findall(given, source)) - set(told) == set()

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from rater.core.deck import ALWAYS_FROM_MS, CLASSES, DeckTerms
 from rater.core.instants import parse_instant
 from rater.doors.decks.findings import ERROR, SENTENCE_SHOWN, Finding, as_shown
-from rater.doors.decks.values import BadValue, Dates, nanos_of
+from rater.doors.decks.values import Dates, nanos_of
 
 FILE = "deck.toml"
 OUTBOUND, INBOUND = "outbound.csv", "inbound.csv"
@@ -166,10 +166,9 @@ def _zone(reader: _Reader) -> ZoneInfo:
 
 def _ceiling(reader: _Reader) -> int:
     value = reader.table.get("price_ceiling_per_minute", DEFAULT_CEILING)
-    text = value if isinstance(value, str) else repr(value) if isinstance(value, int | float) else ""
     try:
-        return nanos_of(text)
-    except BadValue:
+        return nanos_of(str(value) if isinstance(value, str | int | float) else "")
+    except ValueError:  # no price, or an integer of more digits than Python writes
         reader.wrong("price_ceiling_per_minute", value, 'a price such as "20"')
         return nanos_of(DEFAULT_CEILING)
 
