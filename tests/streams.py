@@ -767,7 +767,7 @@ class Writer:
         at = self.rng.choice([self.now, closing, closing, closing - 1, closing - 1, closing - 60 * DAY_MS])
         self.give(tenant, "clock.ticked", at=instant_text(at))
 
-    def resend_rejected(self, tenant: str) -> None:
+    def resend_rejected(self, _tenant: str) -> None:
         """Bytes that were rejected once: their cause may be gone by now."""
         if self.twin.rejected_commands:
             self.send_command(base64.b64decode(self.rng.choice(self.twin.rejected_commands)["raw_b64"]))

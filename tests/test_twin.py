@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from rater.core.numbering_table import __file__ as NUMBERING_TABLE
+from rater.core import numbering_table
 from rater.core.plans import parse_plans
 from rater.core.state import State
 from rater.doors.decks import load_deck
@@ -19,7 +19,7 @@ from tests.streams import Scenario, stream
 from tests.twin import Twin, read_numbering
 
 SEEDS = range(200)
-COUNTRY_OF, IS_EMERGENCY = read_numbering(Path(str(NUMBERING_TABLE)))
+COUNTRY_OF, IS_EMERGENCY = read_numbering(Path(str(numbering_table.__file__)))
 
 
 def cuts(items: list[bytes], rng: random.Random) -> Iterator[list[bytes]]:

@@ -45,8 +45,8 @@ def test_segments_of_a_batch_span_its_ranges():
     assert (found["cdrs"], found["commands"]) == ([0, 0, 9], [0, 0, 5])
 
 
-def test_digests_are_blake2b_of_128_bits():
-    assert digest_of(b"") == hashlib.blake2b(b"", digest_size=16).hexdigest()
+def test_digests_are_sha256_of_all_parts_cut_to_128_bits():
+    assert digest_of(b"abc") == digest_of(b"a", b"", b"bc") == hashlib.sha256(b"abc").hexdigest()[:32]
     assert len(NO_DIGEST) == len(digest_of(b"x")) == 32
 
 

@@ -115,7 +115,7 @@ def test_memory_is_bounded() -> None:
         def __init__(self) -> None:
             self.left = 40
 
-        def read(self, size: int = -1) -> bytes:
+        def read(self, _size: int = -1) -> bytes:
             self.left -= 1
             return (orjson.dumps(A) + b",") * 3000 if self.left >= 0 else b""
 
