@@ -6,7 +6,6 @@ It introduces the doors to each other and turns what they refuse into one senten
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +61,8 @@ def _load_rules(rates: Path, plans: Path | None) -> Any:
         raise _Problem(str(refused)) from None
     except OSError as error:
         raise _Problem(f"{error.filename}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise _Problem(f"{plans or rates}: byte {error.start} is not UTF-8; expected a text file in UTF-8") from None
 
 
 def _expected_problems() -> tuple[type[Exception], ...]:
@@ -302,17 +303,20 @@ def deck_lint_command(deck: Path, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _run(command: Callable[[], Any]) -> int:
+def _run(command: click.Command, args: list[str] | None = None) -> int:
     try:
-        command()
+        return int(command.main(args=args, prog_name="rater", standalone_mode=False) or 0)
+    except click.ClickException as wrong:
+        wrong.show()
+        return wrong.exit_code
     except SystemExit as stop:
-        return int(stop.code or 0) if not isinstance(stop.code, str) else 2
+        return int(stop.code or 0)
     except BrokenPipeError:
         return 0
     except _expected_problems() as problem:
         click.echo(f"rater: {problem}", err=True)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):
         click.echo("rater: interrupted; the same command goes on from the last committed batch", err=True)
         return 130
     except Exception as error:
@@ -323,7 +327,6 @@ def _run(command: Callable[[], Any]) -> int:
             err=True,
         )
         return 2
-    return 0
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ def streams(stdin: bytes) -> Iterator[tuple[io.BytesIO, io.BytesIO]]:
 
 def front(*args: str | Path, stdin: bytes = b"") -> Ended:
     with streams(stdin) as (out, err):
-        status = _run(lambda: cli([str(arg) for arg in args], prog_name="rater"))
+        status = _run(cli, [str(arg) for arg in args])
         return Ended(status, out.getvalue(), err.getvalue())
 
 

@@ -642,14 +642,13 @@ def blocks(kind: str) -> list[str]:
 
 
 def test_the_decks_of_the_docs_can_be_read(tmp_path: Path) -> None:
-    (own, described), (outbound, inbound, row) = blocks("toml"), blocks("csv")
+    (own, described), (outbound, inbound, rates) = blocks("toml"), blocks("csv")
     folder_of(tmp_path, outbound, inbound=inbound)
     (tmp_path / "deck.toml").write_text(own, "utf-8")
     assert lint_deck(tmp_path).findings == []
     theirs = folder_of(tmp_path / "theirs")
     (theirs / "deck.toml").write_text(described, "utf-8")
-    titles = "Code;Area;Destination;ISO;Type;Price / min;Setup;Minimum;Billing;Effective;End\n"
-    (theirs / "ACME rates 2026-02.csv").write_bytes(f"ACME\n\n\n{titles}{row}".encode("cp1252"))
+    (theirs / "ACME rates 2026-02.csv").write_bytes(f"ACME\n\n\n{rates}".encode("cp1252"))
     rows = rows_of(load_deck(theirs))
     assert [told["prefix"] for told in rows] == ["447400", "447401", "447402", "447500"]
     assert rows[0] == {

@@ -132,7 +132,7 @@ def _child(asked: dict[str, Any], files: list[Any]) -> None:
         getattr(planted, asked["planted"])()
     from rater.__main__ import _run, cli
 
-    status = _run(lambda: cli(asked["args"], prog_name="rater"))
+    status = _run(cli, asked["args"])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

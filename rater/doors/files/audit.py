@@ -5,6 +5,7 @@ order. The audit replays them through the same engine with the decks and plans t
 line, every id, every row of the books and the chain of digests. Duplicates left no trace but their number.
 """
 
+import sqlite3
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import numpy as np
 import orjson
 
 from rater.contract.events import currency_text, row_name
-from rater.contract.journal import NO_DIGEST, digest_of, state_digest
+from rater.contract.journal import NO_DIGEST, digest_of, row_bytes, state_digest
 from rater.contract.scanner import nested_end
 from rater.core.reasons import REASON_OF_TEXT
 from rater.core.state import SHELVES, State
@@ -28,6 +29,10 @@ from rater.pipeline import Batch, Outcome, Records, SourceFault, Workspace, deci
 
 Array = np.ndarray[Any, Any]
 CALL_AT = len(b'{"v":1,"call":')
+
+
+class MissingFolder(StateProblem):
+    """Outputs of this state lie in a folder that the audit was not shown."""
 
 
 class Difference(Exception):
@@ -250,19 +255,18 @@ def _check_ids(stored: bytes, state: State, parts: dict[str, _Slice], number: in
 
 
 def _check_books(store: Store, state: State) -> None:
-    """Every row of the stored books against the replayed ones."""
-    stored = store.load_state()
+    """Every row of the stored books against the replayed ones, byte for byte."""
     for name, dtype in SHELVES.items():
-        kept, replayed = stored.rows(name), state.rows(name)
-        if kept.size != replayed.size:
-            raise Difference(f"state, {name}: {kept.size} rows, the replay gives {replayed.size}")
-        if kept.tobytes() == replayed.tobytes():
+        kept, replayed = store.shelf_bytes(name), row_bytes(state.rows(name))
+        if kept == replayed.tobytes():
             continue
-        for row in range(kept.size):
-            if kept[row].tobytes() != replayed[row].tobytes():
-                raise Difference(
-                    f"state, {name} row {row}{_owner(name, replayed, row, state)}{_row_difference(kept[row], replayed[row], dtype)}"
-                )
+        if len(kept) != replayed.size:
+            raise Difference(f"state, {name}: {len(kept)} bytes of rows, the replay gives {replayed.size}")
+        differs = np.frombuffer(kept, np.uint8).reshape(replayed.shape) != replayed
+        row = int(np.flatnonzero(differs.any(axis=1))[0])
+        stored = np.frombuffer(kept, dtype).view(np.recarray)
+        told = _row_difference(stored[row], state.rows(name)[row], dtype)
+        raise Difference(f"state, {name} row {row}{_owner(name, state.rows(name), row, state)}{told}")
     if store.meta("rows") != row_counts(state) or store.meta("free") != free_rows(state):
         raise Difference("state: the row counts or free rows are not the replay's")
 
@@ -272,6 +276,14 @@ def _owner(name: str, rows: Any, row: int, state: State) -> str:
     return f" of tenant {row_name(state.shelves['accounts'].rows[account])}" if account >= 0 else ""
 
 
+def _shown(value: Any) -> str:
+    """A field in one line."""
+    numbers = value.tolist()
+    if isinstance(numbers, list) and value.dtype == np.uint8:
+        return repr(bytes(value).rstrip(b"\0"))[:60]
+    return str(numbers)[:60]
+
+
 def _row_difference(kept: Any, replayed: Any, dtype: np.dtype[Any]) -> str:
     for field_name in dtype.names or ():
         if np.any(kept[field_name] != replayed[field_name]):
@@ -279,7 +291,7 @@ def _row_difference(kept: Any, replayed: Any, dtype: np.dtype[Any]) -> str:
                 return (
                     f": currency is {currency_text(kept.currency)}, the replay gives {currency_text(replayed.currency)}"
                 )
-            return f": {field_name} is {kept[field_name]}, the replay gives {replayed[field_name]}"
+            return f": {field_name} is {_shown(kept[field_name])}, the replay gives {_shown(replayed[field_name])}"
     return ": padding bytes differ"
 
 
@@ -303,7 +315,7 @@ class _Auditor:
             return dict.fromkeys(recorded, next(iter(given)))
         missing = [str(path) for path in recorded.values() if path not in given and not path.is_dir()]
         if missing:
-            raise StateProblem(f"this state also wrote to {', '.join(missing)}; pass it with --out too")
+            raise MissingFolder(f"this state also wrote to {', '.join(missing)}; pass it with --out too")
         return recorded
 
     def book(self, line: dict[str, Any]) -> RuleBook:
@@ -377,6 +389,8 @@ class _Auditor:
         for name, value in expected.items():
             if store.meta(name) != value:
                 raise Difference(f"state, {name}: {store.meta(name)}, the replay gives {value}")
+        if store.batches_with_ids() != list(range(1, self.audited.batches + 1)):
+            raise Difference("state, seen: holds ids of a batch that the journal does not know")
         _check_books(store, self.state)
         for out, files in self.files.items():
             for name, length in store.lengths(out).items():
@@ -385,8 +399,19 @@ class _Auditor:
                         f"state: {name} is committed to {length} bytes, the journal accounts for {files.position(name)}"
                     )
         store.check_seal()
+        if store.unfinished() is None:
+            self._check_ends()
         self.audited.tenants = int(self.state.rows("accounts").size)
         return self.audited
+
+    def _check_ends(self) -> None:
+        """With no run open, nothing stands behind what was committed (an open run's next start cuts that off)."""
+        for out, lengths in ((out, self.store.lengths(out)) for out in self.folders):
+            for name, length in lengths.items():
+                path = self.folders[out] / name
+                found = path.stat().st_size if path.exists() else 0
+                if found != length:
+                    raise Difference(f"{path}: {found} bytes found, {length} were committed, and no run is open")
 
     def close(self) -> None:
         for files in self.files.values():
@@ -399,19 +424,28 @@ def _batches(store: Store) -> Iterator[tuple[int, int, bytes, bytes]]:
 
 
 def audit(state: Path, outs: list[Path], progress: Callable[[int, int], None] | None = None) -> Audited:
-    """Prove the books of a state file, or raise the first `Difference`."""
+    """Prove the books of a state file, or raise the first `Difference`; `StateProblem` where there is nothing to audit."""
     store = Store(state, read_only=True)
     try:
-        store.check_integrity()
-        auditor = _Auditor(store, outs)
-        total = int(store.meta("batch"))
-        try:
-            for number, out, line, ids in _batches(store):
-                auditor.batch(number, out, line, ids)
-                if progress:
-                    progress(number, total)
-            return auditor.finish()
-        finally:
-            auditor.close()
+        return _audited(store, outs, progress)
+    except (StateProblem, sqlite3.DatabaseError, ValueError, KeyError, TypeError, IndexError) as error:
+        if isinstance(error, MissingFolder):
+            raise
+        told = str(error) if isinstance(error, StateProblem) else f"{type(error).__name__}: {error}"
+        raise Difference(f"state {state}: cannot be read as rater wrote it: {told}") from None
     finally:
         store.close()
+
+
+def _audited(store: Store, outs: list[Path], progress: Callable[[int, int], None] | None) -> Audited:
+    store.check_integrity()
+    auditor = _Auditor(store, outs)
+    total = int(store.meta("batch"))
+    try:
+        for number, out, line, ids in _batches(store):
+            auditor.batch(number, out, line, ids)
+            if progress:
+                progress(number, total)
+        return auditor.finish()
+    finally:
+        auditor.close()

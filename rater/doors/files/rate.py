@@ -263,15 +263,14 @@ class _Run:
             yield "calls", SourceStream(request.calls, opened, most, self.place, self.next_cdr).pieces()
 
     def work(self) -> Summary:
-        committed = {}
-        self.out = self.store.out_id(self.request.out)
-        committed = self.store.lengths(self.out)
-        outputs = Outputs(self.request.out, committed)
-        self.store.register_out(self.out, outputs.lengths)
-        for deck in self.book.decks:
-            self.store.keep_text("deck", deck.version, deck.canonical)
-        self.store.keep_text("plans", self.book.plans_version, self.book.plans_text.encode())
-        self.take_up()
+        with self.store.transaction():
+            self.out = self.store.out_id(self.request.out)
+            outputs = Outputs(self.request.out, self.store.lengths(self.out))
+            self.store.register_out(self.out, outputs.lengths)
+            for deck in self.book.decks:
+                self.store.keep_text("deck", deck.version, deck.canonical)
+            self.store.keep_text("plans", self.book.plans_version, self.book.plans_text.encode())
+            self.take_up()
         writer = _Writer(outputs, self.store)
         try:
             for phase, pieces in self.streams():
@@ -282,7 +281,8 @@ class _Run:
             writer.finish()
             outputs.close()
         reached("before-finish")
-        self.store.finish_run(self.run)
+        with self.store.transaction():
+            self.store.finish_run(self.run)
         self.summary.tenants = int(self.state.rows("accounts").size)
         self.summary.ids_kept = int(self.state.seen_tally[0])
         self.summary.ids_bytes = self.state.seen_bytes()

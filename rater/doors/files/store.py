@@ -10,7 +10,8 @@ import json
 import secrets
 import sqlite3
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -90,15 +91,28 @@ class Store:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._take(path)
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            if not exists:
+            if self._is_empty():  # new, or its very first write was cut short
+                if read_only:
+                    raise StateProblem(f"{path}: holds no state; its first run was cut short before it began")
                 self._create()
+            version = self.meta("schema_version", 0)
+            if version != SCHEMA_VERSION:
+                raise StateProblem(f"{path}: state of version {version}; this rater reads version {SCHEMA_VERSION}")
             self._db.execute("pragma journal_mode=wal" if not read_only else "pragma query_only=1")
             self._db.execute("pragma synchronous=full")
-            version = self.meta("schema_version", 0)
-        except (sqlite3.DatabaseError, OSError) as error:
+        except (sqlite3.DatabaseError, OSError, ValueError) as error:
             raise StateProblem(f"{path}: not a usable state file: {error}") from None
-        if version != SCHEMA_VERSION:
-            raise StateProblem(f"{path}: state of version {version}; this rater reads version {SCHEMA_VERSION}")
+
+    def _is_empty(self) -> bool:
+        return not self._db.execute("select count(*) from sqlite_master").fetchone()[0]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Several writes as one, sealed."""
+        self._db.execute("begin immediate")
+        yield
+        self._write_seal()
+        self._db.execute("commit")
 
     def _take(self, path: Path) -> None:
         self._lock = path.open("ab")
@@ -122,10 +136,11 @@ class Store:
             "next_command": 0,
             "state_digest": NO_DIGEST,
             "journal_digest": NO_DIGEST,
-            "rows": {},
-            "free": {},
+            "rows": dict.fromkeys(SHELVES, 0),
+            "free": dict.fromkeys(SHELVES, -1),
         }
         self._db.executemany("insert into meta values (?, ?)", [(k, json.dumps(v)) for k, v in first.items()])
+        self._write_seal()
         self._db.execute("commit")
 
     def close(self) -> None:
@@ -144,9 +159,7 @@ class Store:
         state = State.empty(bytes.fromhex(self.meta("key")))
         counts, free = self.meta("rows"), self.meta("free")
         for name, dtype in SHELVES.items():
-            data = b"".join(
-                row[0] for row in self._db.execute("select data from pages where shelf = ? order by page", (name,))
-            )
+            data = self.shelf_bytes(name)
             count = counts.get(name, 0)
             if len(data) != count * dtype.itemsize:
                 raise StateProblem(f"{self.path}: {name}: {len(data)} bytes of rows, expected {count * dtype.itemsize}")
@@ -195,6 +208,14 @@ class Store:
     def journal(self) -> Iterable[tuple[int, int, bytes]]:
         """(batch, out, line) of every committed batch."""
         return self._db.execute("select batch, out, line from journal order by batch")
+
+    def batches_with_ids(self) -> list[int]:
+        return [row[0] for row in self._db.execute("select batch from seen order by batch")]
+
+    def shelf_bytes(self, name: str) -> bytes:
+        """The rows of a shelf as they are stored, padding and all."""
+        found = self._db.execute("select data from pages where shelf = ? order by page", (name,))
+        return b"".join(row[0] for row in found)
 
     def batch_ids(self, batch: int) -> bytes:
         found = self._db.execute("select ids from seen where batch = ?", (batch,)).fetchone()
@@ -246,10 +267,8 @@ class Store:
         return int(cursor.lastrowid or 0)
 
     def finish_run(self, run: int) -> None:
-        self._db.execute("begin immediate")
+        """Within a `transaction`."""
         self._db.execute("update runs set finished = 1 where id = ?", (run,))
-        self._write_seal()
-        self._db.execute("commit")
 
     def commit(self, commit: Commit) -> None:
         """Books, ids, journal, lengths and place of one batch, or nothing of them."""
