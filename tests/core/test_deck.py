@@ -212,7 +212,12 @@ def test_each_deck_of_a_set_keeps_its_name_its_terms_and_its_texts() -> None:
     decks = [
         made(TABLE, INBOUND, name="one", initial_s=30, step_s=6),
         made("", INBOUND[:1], name="inbound only", currency="EUR", direction="inbound"),
-        made("44  0.03  name=UK", name="three", currency="GBP", valid_from_ms=5),
+        made(
+            "44  0.03  name=UK to=2027-01-01\n44  0.04  name=UK from=2027-01-01",
+            name="three",
+            currency="GBP",
+            valid_from_ms=5,
+        ),
     ]
     whole = build_deck_set(decks)
     for head, deck in zip(whole.heads, decks, strict=True):
@@ -225,6 +230,8 @@ def test_each_deck_of_a_set_keeps_its_name_its_terms_and_its_texts() -> None:
             deck.terms.valid_from_ms,
         )
         assert np.array_equal(whole.inbound[head.inbound_from : head.inbound_to], deck.inbound)
+    chained = [(row, int(after)) for row, after in enumerate(whole.rows.next_row) if after >= 0]
+    assert chained == [(3, 4), (7, 8)]
     assert price(whole, "447700900123", "2026-06-30") == "0.09"
     assert price(whole, "447700900123", "2026-07-01") == "0.08"
     assert price(whole, "447700900123", currency="EUR") is None
