@@ -18,14 +18,14 @@ from rater.contract.rated import LINE_ROOM, LOT_ROOM, write_rated
 from rater.contract.records import Records, SourceFault, read_calls, records_of
 from rater.contract.rejected import call_detail, encode_rejection
 from rater.contract.scanner import READ, RECORD_BYTES_MAX, scan_scratch
-from rater.core.accounts import Books, balance_of, find, touch
+from rater.core.accounts import Books, balance_of, touch
 from rater.core.administration import APPLIED, DUPLICATE, NEEDS_ROOM, apply_command
+from rater.core.ahead import BLOCK, look_ahead
 from rater.core.charging import ANSWER, OUTCOMES
 from rater.core.compiled import kernel
-from rater.core.hashing import KIND_CALL, KIND_TENANT, identity
 from rater.core.payers import Rules, settle
 from rater.core.reasons import CONFLICT, KEY_MISMATCH, UNKNOWN_TENANT, Reason
-from rater.core.seen import NEW, SAME, entry_of, place_of, remember, verdict
+from rater.core.seen import NEW, SAME, place_of, remember, verdict
 from rater.core.state import State
 from rater.core.thresholds import NEWS, NEWS_PER_RECORD, expire_lots, watch_balance
 
@@ -119,10 +119,13 @@ def decide_calls(
     charges: Any,
 ) -> Any:
     """The loop: (next record, next free place of `out`, why it came back)."""
-    key_0, key_1 = books.key[0], books.key[1]
     decks = rules.decks
+    looked_to = first
     answer = answers[0]
     for r in range(first, calls.size):
+        if r == looked_to:
+            looked_to = min(r + BLOCK, calls.size)
+            look_ahead(books, buffer, calls, r, looked_to)
         call = calls[r]
         if call.reason != READ:
             tally[10] += 1
@@ -132,14 +135,12 @@ def decide_calls(
                 call.reason = KEY_MISMATCH
                 tally[10] += 1
                 continue
-        high, low = identity(key_0, key_1, KIND_TENANT, 0, buffer, call.tenant_at, call.tenant_end)
-        account_row = find(books.accounts, high, low)
+        account_row = call.account
         if account_row < 0:
             call.reason = UNKNOWN_TENANT
             tally[10] += 1
             continue
-        high, low = identity(key_0, key_1, KIND_CALL, account_row, buffer, call.record_at, call.record_end)
-        entry, check = entry_of(high, low, call.content)
+        entry, check = call.entry, call.check
         slot = place_of(books.seen, entry, check)
         known = verdict(books.seen, slot, check)
         if known != NEW:
@@ -207,6 +208,14 @@ class Workspace:
         self.news_tally = np.zeros(2, np.int64)
         self.draw_rows = np.zeros(64, np.int64)
         self.draw_micros = np.zeros(64, np.int64)
+        self._decks: Any = None
+        self._text_room = 0
+
+    def text_room(self, rules: Rules) -> int:
+        """`text_room_of`, looked up once for a deck set: it reads every row."""
+        if self._decks is not rules.decks:
+            self._decks, self._text_room = rules.decks, text_room_of(rules)
+        return self._text_room
 
     def grow_out(self, least: int) -> None:
         self.out = np.zeros(max(2 * self.out.size, least), np.uint8)
@@ -393,7 +402,7 @@ def decide_cdrs(
     """Rate and charge the batch's calls in order."""
     records = batch.calls
     rows, buffer = read_calls(records, batch.faults, workspace.scan_scratch)
-    text_room = text_room_of(rules)
+    text_room = workspace.text_room(rules)
     tally = np.zeros(12, np.int64)
     currencies, charges = np.zeros(CURRENCIES_MAX, np.int64), np.zeros(CURRENCIES_MAX, np.int64)
 

@@ -201,6 +201,20 @@ def find_named(shelf: Shelf, key: Any, kind: Any, owner: Any, buffer: Any, start
 
 
 @kernel
+def likely_row(shelf: Shelf, high: Any) -> Any:
+    """The row that `find` will most likely look at, told by the index alone; -1 where there is none."""
+    index = shelf.index
+    mask = index.size - 1
+    tag = high >> THIRTY_TWO
+    slot = np.int64(high & U8(mask))
+    while index[slot] != U8(0):
+        if index[slot] >> THIRTY_TWO == tag:
+            return np.int64(index[slot] & LOW_32) - 1
+        slot = (slot + 1) & mask
+    return -1
+
+
+@kernel
 def enter(index: Any, high: Any, row: Any) -> None:
     """Put a row under its hash; the caller knows that it is not there yet and that there is room."""
     mask = index.size - 1

@@ -44,6 +44,13 @@ CALL = np.dtype(
         ("reason", np.int64),
         ("field", np.int64),
         ("unknown_fields", np.int64),
+        # Looked up for a block of calls at once (`core.ahead`), before they are decided one by one:
+        ("account", np.int64),  # row, or -1
+        ("user", np.int64),  # row, or -1
+        ("entry", np.uint64),  # of the ids seen
+        ("check", np.uint64),
+        ("user_high", np.uint64),
+        ("user_low", np.uint64),
     ],
     align=True,
 )

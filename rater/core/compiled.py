@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 from llvmlite import binding as llvm
+from numba.core.registry import CPUDispatcher
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +26,9 @@ _types: Any = numba.types
 COMPILES = not bool(_config.DISABLE_JIT)
 _BUILD: dict[str, Any] = {"cache": True, "nogil": True}
 _LOOP: dict[str, Any] = {**_BUILD, "_nrt": False}
+_TAKEN_IN: dict[str, Any] = {
+    "nopython": True, "nogil": True, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True,
+}  # fmt: skip
 
 
 def kernel_sources() -> list[Path]:
@@ -89,13 +94,35 @@ def _one_per_type(compiled: Any) -> Any:
     return compiled
 
 
+def _unsigned(value: Any) -> Any:
+    """Kernels hand 64-bit hashes to Python as whole numbers; back in, numba takes every `int` for a signed one."""
+    return np.uint64(value) if type(value) is int and value >= 1 << 63 else value
+
+
+class _Kernel(CPUDispatcher):
+    """A kernel with two faces: other kernels take in its code, Python knocks at its door.
+
+    numba gives every compiled function wrappers to be called from Python, and a file in its cache. Of some hundred kernels
+    Python calls a dozen, so a kernel gets its door at the first such call; the rest would be half of a cold start.
+    """
+
+    _door: Any = None
+
+    def __call__(self, *args: Any) -> Any:
+        if self._door is None:
+            self._door = _one_per_type(numba.njit(**_LOOP)(self.py_func))
+        return self._door(*(_unsigned(arg) for arg in args))
+
+
 def kernel(function: F) -> F:
     """Compile a function over arrays and rows that allocates nothing.
 
     Without numba's reference counting (`_nrt=False`) an array is its address and shape and nothing more: a third of the
     code, a third of the time. The arrays belong to whoever calls from Python, for as long as the call lasts.
     """
-    compiled: F = _one_per_type(numba.njit(**_LOOP)(function))
+    if not COMPILES:
+        return function
+    compiled: F = _one_per_type(_Kernel(py_func=function, targetoptions=_TAKEN_IN))
     return compiled
 
 

@@ -56,7 +56,7 @@ from rater.core.charging import (
 )
 from rater.core.compiled import kernel
 from rater.core.deck import DeckSet
-from rater.core.hashing import KIND_MISSING_RATE, KIND_NUMBER, KIND_USER, identity
+from rater.core.hashing import KIND_MISSING_RATE, KIND_NUMBER, identity
 from rater.core.instants import DAY_MS, month_of
 from rater.core.numbering import Numbering, country_of, is_emergency
 from rater.core.plans import (
@@ -90,15 +90,6 @@ class Rules(NamedTuple):
     emergency: Any
     plans: Any
     decks: DeckSet
-
-
-@kernel
-def user_row_of(books: Books, buffer: Any, account_row: Any, call: Any) -> Any:
-    """The row of the call's user, or -1 when nobody ever gave that user a licence."""
-    if call.user_at < 0:
-        return -1
-    high, low = identity(books.key[0], books.key[1], KIND_USER, account_row, buffer, call.user_at, call.user_end)
-    return find(books.users, high, low)
 
 
 @kernel
@@ -266,7 +257,7 @@ def settle_outbound(
     row = answer.deck_row
     deck_rows = rules.decks.rows
     is_premium = row >= 0 and deck_rows[row].number_class == PREMIUM
-    user_row = user_row_of(books, buffer, account_row, call)
+    user_row = call.user
     held = books.users.rows[user_row].held if user_row >= 0 else 0
     pays_per_minute = way == CONFERENCE_OUT and is_pay_per_minute(held)
     if way == CONFERENCE_OUT:
@@ -317,7 +308,7 @@ def settle_inbound(
     number_type = books.numbers.rows[number].number_type if assigned else NUMBER_SERVICE
     per_minute = False
     if way == CONFERENCE_IN:
-        user_row = user_row_of(books, buffer, account_row, call)
+        user_row = call.user
         per_minute = user_row >= 0 and is_pay_per_minute(books.users.rows[user_row].held)
     if number_type != NUMBER_TOLL_FREE and not per_minute:
         return

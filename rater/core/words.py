@@ -16,6 +16,7 @@ from rater.core.compiled import COMPILES, kernel
 
 PADDING = 64
 _raw_memcpy: Any = cgutils.raw_memcpy
+_function: Any = cgutils.get_or_insert_function
 
 ONES = np.uint64(0x0101010101010101)
 HIGHS = np.uint64(0x8080808080808080)
@@ -80,9 +81,33 @@ def _trailing_zeros(typingctx: Any, value: Any) -> Any:
     return types.int64(types.uint64), code
 
 
+def _prefetch_plain(array: Any, place: int, offset: int) -> None:
+    """Plain Python has nothing to fetch ahead."""
+
+
+@intrinsic
+def _prefetch(typingctx: Any, array: Any, place: Any, offset: Any) -> Any:
+    """Ask for the cache line `offset` bytes into one entry of an array. Nobody waits, and no place does harm."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array_type, place_type, offset_type = signature.args
+        data = context.make_array(array_type)(context, builder, args[0]).data
+        size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array_type.dtype)))
+        at = builder.mul(context.cast(builder, args[1], place_type, types.intp), size)
+        at = builder.add(at, context.cast(builder, args[2], offset_type, types.intp))
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        shape = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        fetch = _function(builder.module, shape, "llvm.prefetch.p0i8")
+        builder.call(fetch, [builder.gep(builder.bitcast(data, byte), [at]), number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.none(array, place, offset), code
+
+
 # numba types these by their arguments; to a type checker they are functions of anything.
 copy_bytes: Any = _copy if COMPILES else _copy_plain
 word: Any = _word if COMPILES else _word_plain
+prefetch: Any = _prefetch if COMPILES else _prefetch_plain
 trailing_zeros: Any = _trailing_zeros if COMPILES else _trailing_zeros_plain
 
 

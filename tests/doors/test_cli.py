@@ -442,7 +442,10 @@ def test_a_reader_that_goes_away_is_no_stack_trace(desk: Path):
 
 
 def test_an_interrupt_says_how_to_go_on(desk: Path, tmp_path: Path):
-    """Ctrl-C while standard input is silent: status 130, a sentence, and the books of what was committed."""
+    """Ctrl-C while standard input is silent: status 130, a sentence, and the books of what was committed.
+
+    The signal's default is put back first: a shell's background job, and so its children, would ignore it.
+    """
     import signal
     import time
 
@@ -458,7 +461,8 @@ def test_an_interrupt_says_how_to_go_on(desk: Path, tmp_path: Path):
     ]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     process = subprocess.Popen([sys.executable, "-m", "rater", *args], env=environment, stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (tmp_path / "out" / "journal.jsonl").exists():
         time.sleep(0.05)
