@@ -6,7 +6,7 @@ function. How many records a batch holds changes nothing in the answers.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -19,7 +19,7 @@ from rater.contract.records import Records, SourceFault, read_calls, records_of
 from rater.contract.rejected import call_detail, encode_rejection
 from rater.contract.scanner import READ, RECORD_BYTES_MAX, scan_scratch
 from rater.core.accounts import Books, balance_of, touch
-from rater.core.administration import APPLIED, DUPLICATE, NEEDS_ROOM, apply_command
+from rater.core.administration import APPLIED, DECK_ACTIVATED, DUPLICATE, MISPLACED, NEEDS_ROOM, apply_command
 from rater.core.ahead import BLOCK, look_ahead
 from rater.core.charging import ANSWER, OUTCOMES
 from rater.core.compiled import kernel
@@ -51,6 +51,16 @@ class Batch:
     first_command: int = 0  # offsets where the two inputs stand before this batch
     first_call: int = 0
     faults: dict[int, SourceFault] = field(default_factory=dict)
+    home: Callable[[bytes], int] | None = None  # the partition of a tenant, where the log has more than this one
+
+
+class Forward(NamedTuple):
+    """A record that lies in a partition that is not its tenant's: it belongs to `partition`, as it came."""
+
+    partition: int
+    key: bytes | None
+    value: bytes
+    offset: int
 
 
 @dataclass(slots=True)
@@ -62,6 +72,14 @@ class Outcome:
     events: list[bytes] = field(default_factory=list)  # lines without line feed
     rejected_cdrs: list[bytes] = field(default_factory=list)
     rejected_commands: list[bytes] = field(default_factory=list)
+    rejected_cdr_keys: list[bytes | None] = field(default_factory=list)
+    rejected_command_keys: list[bytes | None] = field(default_factory=list)
+    forwarded_cdrs: list[Forward] = field(default_factory=list)
+    forwarded_commands: list[Forward] = field(default_factory=list)
+    calls: Any = None  # the CALL rows and the buffer they point into: keys of the rated lines
+    buffer: Any = None
+    rated_rows: list[tuple[int, int]] = field(default_factory=list)  # [first, last) of `calls` in each block of `rated`
+    activations: list[dict[str, Any]] = field(default_factory=list)  # each `deck.activated` applied
     applied: list[tuple[int, bytes]] = field(default_factory=list)  # (offset, bytes) of each command applied
     requests: list[dict[str, Any]] = field(
         default_factory=list
@@ -69,6 +87,8 @@ class Outcome:
     counts: Counts = field(default_factory=Counts)
 
 
+# A `deck.activated` command -> the rules it names.
+Activate = Callable[[dict[str, Any]], Rules]
 # A recharge request, and how many requests this very record has led to so far -> the command that answers it.
 Respond = Callable[[dict[str, Any], int], bytes]
 
@@ -185,6 +205,7 @@ def decide_calls(
             partition,
             offsets[r],
         )
+        call.line_end = out_at
         tally[answer.outcome] += 1
         tally[7] += answer.pool_minutes
         tally[8] += answer.credit_minutes
@@ -239,15 +260,27 @@ def text_room_of(rules: Rules) -> int:
     return longest + 4 * 260
 
 
-def _rejections(records: Records, rows: Any, faults: dict[int, SourceFault], partition: int, outcome: Outcome) -> None:
+def _home_of(batch: Batch, tenant: bytes) -> int:
+    return batch.partition if batch.home is None else batch.home(tenant)
+
+
+def _rejections(batch: Batch, rows: Any, buffer: Array, outcome: Outcome) -> None:
+    """Calls that were not rated. One whose tenant is unknown here may be misplaced: only then its home is looked up."""
+    records = batch.calls
     by_reason = outcome.counts.rejected_by_reason
     for place in np.flatnonzero(rows.reason > 0).tolist():
         row = rows[place]
-        reason = Reason(int(row.reason))
-        fault = faults.get(place)
+        reason, offset = Reason(int(row.reason)), int(records.offsets[place])
+        fault = batch.faults.get(place)
         raw = fault.raw if fault else records.raw(place)
+        if reason is Reason.UNKNOWN_TENANT:
+            home = _home_of(batch, buffer[row.tenant_at : row.tenant_end].tobytes())
+            if home != batch.partition:
+                outcome.forwarded_cdrs.append(Forward(home, records.key(place), raw, offset))
+                continue
         detail = fault.detail if fault else call_detail(reason, int(row.field))
-        outcome.rejected_cdrs.append(encode_rejection(reason, detail, raw, partition, int(records.offsets[place])))
+        outcome.rejected_cdrs.append(encode_rejection(reason, detail, raw, batch.partition, offset))
+        outcome.rejected_cdr_keys.append(records.key(place))
         by_reason[reason.text] = by_reason.get(reason.text, 0) + 1
 
 
@@ -298,6 +331,7 @@ class _Commands:
     """Some commands on their way: rows for the kernel, fields and details for people, bytes and offsets for the log."""
 
     raws: list[bytes]
+    keys: list[bytes | None]
     rows: Any
     fields: list[dict[str, Any]]
     details: list[str]
@@ -314,12 +348,17 @@ def _note_commands(commands: _Commands, upto: int, partition: int, outcome: Outc
         if reason == APPLIED:
             counts.commands += 1
             outcome.applied.append((offset, raw))
+            if commands.rows[place].kind == DECK_ACTIVATED:
+                outcome.activations.append(commands.fields[place])
         elif reason == DUPLICATE:
             counts.commands_duplicates += 1
+        elif reason == MISPLACED:
+            counts.commands_misrouted += 1
         else:
             counts.commands_rejected += 1
             detail = commands.details[place]
             outcome.rejected_commands.append(encode_rejection(Reason(reason), detail, raw, partition, offset))
+            outcome.rejected_command_keys.append(commands.keys[place])
     outcome.segments[-1][1] += upto - commands.told
     commands.told = upto
 
@@ -380,19 +419,37 @@ def _respond(
         raw = respond(request, in_a_row + 1)
         state.reserve(1, calls_left)
         rows, fields, details = decode_commands([raw])
-        answer = _Commands([raw], rows, fields, details, [outcome.segments[-1][1]])
+        answer = _Commands([raw], [None], rows, fields, details, [outcome.segments[-1][1]])
         _run_commands(state, partition, workspace, respond, outcome, answer, calls_left, in_a_row + 1)
     return outcome.segments[-1][1] - before
 
 
+def _set_aside(batch: Batch, commands: _Commands, outcome: Outcome) -> None:
+    """Commands of tenants whose partition is another one are forwarded, and the loop passes over them."""
+    for place in np.flatnonzero((commands.rows.reason == 0) & (commands.rows.kind != DECK_ACTIVATED)).tolist():
+        home = _home_of(batch, commands.fields[place]["tenant"].encode())
+        if home != batch.partition:
+            commands.rows[place].reason = MISPLACED
+            forward = Forward(home, commands.keys[place], commands.raws[place], commands.offsets[place])
+            outcome.forwarded_commands.append(forward)
+
+
 def decide_commands(
-    state: State, batch: Batch, workspace: Workspace, respond: Respond | None, outcome: Outcome
+    state: State,
+    batch: Batch,
+    workspace: Workspace,
+    respond: Respond | None,
+    outcome: Outcome,
+    activations: bool = False,
 ) -> None:
     """Apply the batch's commands in order."""
     records = batch.commands
     raws = [records.raw(place) for place in range(records.count)]
-    rows, fields, details = decode_commands(raws, [records.key(place) for place in range(records.count)])
-    commands = _Commands(raws, rows, fields, details, records.offsets.tolist())
+    keys = [records.key(place) for place in range(records.count)]
+    rows, fields, details = decode_commands(raws, keys, activations)
+    commands = _Commands(raws, keys, rows, fields, details, records.offsets.tolist())
+    if batch.home is not None:
+        _set_aside(batch, commands, outcome)
     _run_commands(state, batch.partition, workspace, respond, outcome, commands, batch.calls.count)
 
 
@@ -413,6 +470,7 @@ def decide_cdrs(
 
     done, why = 0, OUT_FULL
     while why != DONE:
+        begun = done
         done, out_at, why = decide_calls(
             state.books(),
             rules,
@@ -440,6 +498,7 @@ def decide_cdrs(
         )
         if out_at:
             outcome.rated.append(workspace.out[:out_at].tobytes())
+            outcome.rated_rows.append((begun, done))
         if why == OUT_FULL and not out_at:
             workspace.grow_out(LINE_ROOM + text_room + RECORD_BYTES_MAX)
         elif why == NEWS_FULL:
@@ -454,11 +513,13 @@ def decide_cdrs(
             _respond(state, batch.partition, workspace, respond, outcome, requests, records.count - done)
     _turn(outcome, int(records.offsets[done - 1]) + 1)
     _tell(state, workspace, cause, outcome)
-    _rejections(records, rows, batch.faults, batch.partition, outcome)
+    outcome.calls, outcome.buffer = rows, buffer
+    _rejections(batch, rows, buffer, outcome)
     counts = outcome.counts
     counts.read += done
     counts.rated += int(tally[T_RATED])
-    counts.rejected += int(tally[T_REJECTED])
+    counts.misrouted += len(outcome.forwarded_cdrs)
+    counts.rejected += int(tally[T_REJECTED]) - len(outcome.forwarded_cdrs)
     counts.duplicates += int(tally[T_DUPLICATES])
     counts.unknown_fields += int(tally[T_UNKNOWN_FIELDS])
     counts.pool_minutes += int(tally[T_POOL_MINUTES])
@@ -478,9 +539,17 @@ def _turn(outcome: Outcome, calls_to: int) -> None:
 
 
 def decide(
-    state: State, rules: Rules, batch: Batch, workspace: Workspace | None = None, respond: Respond | None = None
+    state: State,
+    rules: Rules,
+    batch: Batch,
+    workspace: Workspace | None = None,
+    respond: Respond | None = None,
+    activate: Activate | None = None,
 ) -> Outcome:
     """Decide a batch: commands first, then calls, each in order.
+
+    `activate` finds the rules that a `deck.activated` names, for the batch's calls; doors whose decks are not named by the
+    log leave it out.
 
     `respond` turns a recharge request into the command that answers it. The answer is applied right behind the record that
     asked, so the size of a batch changes nothing; doors whose answers come through the log leave it out.
@@ -490,7 +559,9 @@ def decide(
     outcome.segments.append([batch.first_command, batch.first_command, batch.first_call, batch.first_call])
     state.reserve(batch.commands.count, batch.calls.count)
     if batch.commands.count:
-        decide_commands(state, batch, workspace, respond, outcome)
+        decide_commands(state, batch, workspace, respond, outcome, activate is not None)
+    if activate is not None and outcome.activations:
+        rules = activate(outcome.activations[-1])
     if batch.calls.count:
         decide_cdrs(state, rules, batch, workspace, respond, outcome)
     if len(outcome.segments) > 1 and outcome.segments[-1][0] == outcome.segments[-1][1]:

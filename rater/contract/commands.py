@@ -17,6 +17,7 @@ from rater.core.administration import (
     ACCOUNT_ADJUSTED,
     COMMAND,
     COMMAND_TYPES,
+    DECK_ACTIVATED,
     FUNDS_ADDED,
     LICENCE_ASSIGNED,
     LICENCE_REMOVED,
@@ -43,6 +44,7 @@ _PRINTABLE = re.compile(r"[ -~]{1,128}")
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _NUMBER = re.compile(r"\+[0-9]{3,15}")
+_VERSION = re.compile(r"[0-9a-f]{16,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -189,17 +191,36 @@ def _type_fields(row: Any, kind: int, fields: dict[str, Any], tenant: str, comma
     return b""
 
 
-def _fill(row: Any, fields: dict[str, Any]) -> None:
+def _activation(fields: dict[str, Any]) -> None:
+    """`deck.activated` names the content hashes of a deck set: the decks, and the plans unless they stay."""
+    decks = fields.get("decks")
+    if decks is None:
+        raise _missing("decks")
+    expected = "a list of deck versions, 16 to 64 hex digits each"
+    if not isinstance(decks, list) or not decks or len(decks) > 64:
+        raise _bad("decks", expected)
+    if not all(isinstance(version, str) and _VERSION.fullmatch(version) for version in decks):
+        raise _bad("decks", expected)
+    if fields.get("plans") is not None:
+        _text(fields, "plans", _VERSION, "a version of the plans, 16 to 64 hex digits")
+
+
+def _fill(row: Any, fields: dict[str, Any], activations: bool) -> None:
     kind_name = fields.get("type")
     if kind_name is None:
         raise _missing("type")
     if not isinstance(kind_name, str):
         raise _bad("type", "text")
-    if kind_name not in TYPE_CODES:
-        raise Refused(Reason.UNKNOWN_COMMAND, "type: expected one of " + " ".join(COMMAND_TYPES))
+    if kind_name not in TYPE_CODES or (TYPE_CODES[kind_name] == DECK_ACTIVATED and not activations):
+        known = COMMAND_TYPES if activations else COMMAND_TYPES[:DECK_ACTIVATED]
+        raise Refused(Reason.UNKNOWN_COMMAND, "type: expected one of " + " ".join(known))
     kind = row.kind = TYPE_CODES[kind_name]
     command_id = _text(fields, "command_id", _PRINTABLE, "1 to 128 printable ASCII characters")
-    tenant = _text(fields, "tenant", _TENANT, "[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+    tenant = ""
+    if kind == DECK_ACTIVATED:
+        _activation(fields)
+    else:
+        tenant = _text(fields, "tenant", _TENANT, "[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
     row.at_ms = _instant(fields, "at")
     _free_text(fields, "by", False)
     text = _type_fields(row, kind, fields, tenant, command_id)
@@ -213,19 +234,24 @@ def content_of(canonical: bytes) -> int:
     return int.from_bytes(hashlib.sha256(canonical).digest()[:8], "little")
 
 
-def decode_command(row: Any, raw: bytes, key: bytes | None = None) -> tuple[dict[str, Any], str]:
-    """Fill one COMMAND row: (the command's fields, detail). `row.reason` is 0, or why the command cannot be read."""
+def decode_command(
+    row: Any, raw: bytes, key: bytes | None = None, activations: bool = False
+) -> tuple[dict[str, Any], str]:
+    """Fill one COMMAND row: (the command's fields, detail). `row.reason` is 0, or why the command cannot be read.
+
+    `activations`: whether this door takes its decks from the log; elsewhere `deck.activated` is an unknown command.
+    """
     read = read_slowly(raw)
     if isinstance(read, Reason):
         row.reason = int(read)
         return {}, ""
     canonical, fields = read
     try:
-        _fill(row, fields)
+        _fill(row, fields, activations)
     except Refused as refused:
         row.reason = int(refused.reason)
         return fields, refused.detail
-    if key is not None and key != fields["tenant"].encode():
+    if key is not None and row.kind != DECK_ACTIVATED and key != fields["tenant"].encode():
         row.reason = int(Reason.KEY_MISMATCH)
         return fields, "the record key is not the tenant"
     row.content = content_of(canonical)
@@ -233,14 +259,14 @@ def decode_command(row: Any, raw: bytes, key: bytes | None = None) -> tuple[dict
 
 
 def decode_commands(
-    raws: list[bytes], keys: list[bytes | None] | None = None
+    raws: list[bytes], keys: list[bytes | None] | None = None, activations: bool = False
 ) -> tuple[Array, list[dict[str, Any]], list[str]]:
     """(COMMAND rows, fields, details) of several commands."""
     rows = np.zeros(len(raws), COMMAND).view(np.recarray)
     fields: list[dict[str, Any]] = []
     details: list[str] = []
     for k, raw in enumerate(raws):
-        found, detail = decode_command(rows[k], raw, keys[k] if keys else None)
+        found, detail = decode_command(rows[k], raw, keys[k] if keys else None, activations)
         fields.append(found)
         details.append(detail)
     return rows, fields, details

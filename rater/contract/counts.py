@@ -14,6 +14,8 @@ class Counts:
     commands: int = 0
     commands_rejected: int = 0
     commands_duplicates: int = 0
+    misrouted: int = 0  # call records forwarded to the partition of their tenant
+    commands_misrouted: int = 0
     unknown_fields: int = 0
     events: int = 0
     pool_minutes: int = 0

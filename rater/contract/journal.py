@@ -4,6 +4,7 @@ It says which inputs the batch read, what they came to, and digests of everythin
 before it. With the outputs it is enough to derive every balance again: applied commands stand in it word for word.
 """
 
+import base64
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from rater.contract.counts import Counts
 from rater.core.state import State
 
 NO_DIGEST = "0" * 32
+Ids = bytes
 
 
 def digest_of(*parts: bytes) -> str:
@@ -57,12 +59,20 @@ class JournalLine:
     digests: dict[str, str] = field(default_factory=dict)
     state_digest: str = NO_DIGEST
     previous: str = NO_DIGEST
+    seen: Ids | None = None  # ids first seen in this batch, 16 bytes each, where the journal is what restores them
 
 
 def encode_journal(line: JournalLine) -> bytes:
     """The line without its line feed."""
     counts = line.counts
     segments = line.segments or [[0, 0, 0, 0]]
+    of_a_log: dict[str, Any] = {}
+    if line.seen is not None:
+        of_a_log = {
+            "misrouted": counts.misrouted,
+            "commands_misrouted": counts.commands_misrouted,
+            "seen_b64": base64.b64encode(line.seen).decode(),
+        }
     return orjson.dumps(
         {
             "v": 1,
@@ -90,5 +100,6 @@ def encode_journal(line: JournalLine) -> bytes:
             "digests": line.digests,
             "state_digest": line.state_digest,
             "previous": line.previous,
+            **of_a_log,
         }
     )  # fmt: skip

@@ -51,7 +51,7 @@ U8 = np.uint64
 
 COMMAND_TYPES = (
     "tenant.opened", "licence.assigned", "licence.removed", "number.assigned", "number.removed",
-    "funds.added", "recharge.configured", "recharge.failed", "account.adjusted", "clock.ticked",
+    "funds.added", "recharge.configured", "recharge.failed", "account.adjusted", "clock.ticked", "deck.activated",
 )  # fmt: skip
 (
     TENANT_OPENED,
@@ -64,9 +64,12 @@ COMMAND_TYPES = (
     RECHARGE_FAILED_COMMAND,
     ACCOUNT_ADJUSTED,
     CLOCK_TICKED,
-) = range(10)
+    DECK_ACTIVATED,  # of a whole partition, without a tenant
+) = range(11)
 
-APPLIED, DUPLICATE, NEEDS_ROOM = 0, -2, -3  # how a record or command ended; above 0 is a `Reason`
+# How a record or command ended; above 0 is a `Reason`. A misplaced one belongs to another partition.
+APPLIED, DUPLICATE, NEEDS_ROOM, MISPLACED = 0, -2, -3, -4
+NOBODY = 1 << 40  # owns the ids of commands without a tenant; no account row is so high
 CLOSING_DELAY_MS = 48 * HOUR_MS
 
 COMMAND = np.dtype(
@@ -357,6 +360,19 @@ def carry_out(
 
 
 @kernel
+def activate(books: Books, command: Any) -> Any:
+    """A deck set comes into force: nothing in the books changes but the id, so that a repeat does not bring it back."""
+    high, low = identity(books.key[0], books.key[1], KIND_COMMAND, NOBODY, command.id, 0, command.id_length)
+    first, second = entry_of(high, low, command.content)
+    slot = place_of(books.seen, first, second)
+    known = verdict(books.seen, slot, second)
+    if known != NEW:
+        return DUPLICATE if known == SAME else CONFLICT
+    remember(books.seen, books.fresh, books.seen_tally, slot, first, second)
+    return APPLIED
+
+
+@kernel
 def apply_command(
     books: Books, command: Any, draw_rows: Any, draw_micros: Any, news: Any, news_tally: Any, record: Any
 ) -> Any:
@@ -364,6 +380,8 @@ def apply_command(
 
     NEEDS_ROOM, before anything is touched, where the news or draws of this account could overflow their arrays.
     """
+    if command.kind == DECK_ACTIVATED:
+        return activate(books, command)
     key_0, key_1 = books.key[0], books.key[1]
     high, low = identity(key_0, key_1, KIND_TENANT, 0, command.tenant, 0, command.tenant_length)
     account_row = find(books.accounts, high, low)

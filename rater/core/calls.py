@@ -44,6 +44,7 @@ CALL = np.dtype(
         ("reason", np.int64),
         ("field", np.int64),
         ("unknown_fields", np.int64),
+        ("line_end", np.int64),  # where its rated line ends in the block it was written to; 0: it has none
         # Looked up for a block of calls at once (`core.ahead`), before they are decided one by one:
         ("account", np.int64),  # row, or -1
         ("user", np.int64),  # row, or -1

@@ -39,8 +39,41 @@ def decoded(record: dict[str, Any] | bytes) -> tuple[str, str]:
     return Reason(int(rows[0].reason)).text, details[0]
 
 
+ACTIVATION: dict[str, Any] = {
+    "command_id": "c-1", "type": "deck.activated", "at": "2026-11-03T12:00:00Z", "decks": ["9c1f00aa9c1f00aa"],
+    "plans": "77aa77aa77aa77aa",
+}  # fmt: skip
+
+
 def test_every_type_of_the_contract_is_here():
-    assert set(GOOD) == set(COMMAND_TYPES)
+    assert set(GOOD) | {"deck.activated"} == set(COMMAND_TYPES)
+
+
+def activation_decoded(record: dict[str, Any]) -> tuple[str, str]:
+    rows, _, details = decode_commands([orjson.dumps(record)], [b"any key"], True)
+    return Reason(int(rows[0].reason)).text, details[0]
+
+
+def test_an_activation_has_no_tenant_and_any_key():
+    validate("account-commands", orjson.dumps(ACTIVATION))
+    assert activation_decoded(ACTIVATION) == ("none", "")
+    assert activation_decoded(ACTIVATION | {"plans": None}) == ("none", "")
+
+
+def test_an_activation_names_versions():
+    for decks in ([], ["latest"], "9c1f00aa9c1f00aa", [7], ["9C1F00AA9C1F00AA"], ["9c1f00aa9c1f00aa"] * 65):
+        assert activation_decoded(ACTIVATION | {"decks": decks})[0] == "bad_field"
+    assert activation_decoded({k: v for k, v in ACTIVATION.items() if k != "decks"})[0] == "missing_field"
+    assert activation_decoded(ACTIVATION | {"plans": "mine"}) == (
+        "bad_field",
+        "plans: expected a version of the plans, 16 to 64 hex digits",
+    )
+
+
+def test_where_files_name_the_decks_an_activation_is_an_unknown_command():
+    reason, detail = decoded(ACTIVATION)
+    assert reason == "unknown_command"
+    assert "deck.activated" not in detail
 
 
 @pytest.mark.parametrize("kind", GOOD)
