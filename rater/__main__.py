@@ -11,6 +11,9 @@ from typing import Any
 
 import click
 
+from rater.doors.kafka.commands import topics_group
+from rater.doors.kafka.worker_command import activate_command, worker_command
+
 FILE = click.Path(path_type=Path)
 
 HELP = """Rate call records and debit minute pools and credits, exactly once.
@@ -23,6 +26,7 @@ Why this price:     rater explain --rates rates/example-usd --state rated/state.
 Who has what left:  rater balance contoso --state rated/state.db
 Prove the books:    rater audit --state rated/state.db --out rated
 Check a deck:       rater deck lint rates/example-usd
+From Kafka:         rater worker --config worker.toml
 From a switch:      rater rate Master.csv --source asterisk-csv --profile pbx.toml --rates rates/example-usd
 
 Exit status: 0 done (rejections included), 1 a check failed, 2 wrong usage, configuration or deck.
@@ -70,25 +74,16 @@ def _expected_problems() -> tuple[type[Exception], ...]:
     from rater.doors.files.inputs import InputProblem
     from rater.doors.files.outputs import OutputProblem
     from rater.doors.files.store import StateProblem
+    from rater.doors.kafka.log import LogProblem
+    from rater.doors.kafka.settings import SettingsRefused
 
-    return InputProblem, OutputProblem, StateProblem, UnknownTenant
+    return InputProblem, OutputProblem, StateProblem, UnknownTenant, LogProblem, SettingsRefused
 
 
-def _prepare_engine() -> None:
-    """Compile on a cold start, and say so; a person would take twenty silent seconds for a hang."""
-    from rater.core.compiled import is_warm
+def _prepare_engine(with_kafka: bool = False) -> None:
+    from rater.doors.files.warm_up import prepare_engine
 
-    if is_warm():
-        return
-    from rater.doors.clock import stopwatch
-    from rater.doors.files.warm_up import warm_up
-
-    click.echo(
-        "rater: first start of this version here: compiling the engine, once (about half a minute) ...", err=True
-    )
-    seconds = stopwatch()
-    warm_up()
-    click.echo(f"rater: compiled in {seconds():.0f} s; later starts load it", err=True)
+    prepare_engine(with_kafka)
 
 
 @click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -272,7 +267,7 @@ def warm_up_command(part: str | None) -> None:
     if part is not None:
         compile_part(part)
     else:
-        _prepare_engine()
+        _prepare_engine(with_kafka=True)
 
 
 @cli.group("deck")
@@ -327,6 +322,11 @@ def _run(command: click.Command, args: list[str] | None = None) -> int:
             err=True,
         )
         return 2
+
+
+cli.add_command(worker_command)
+cli.add_command(topics_group)
+deck_group.add_command(activate_command)
 
 
 def main() -> None:

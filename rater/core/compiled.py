@@ -69,17 +69,18 @@ if COMPILES and "NUMBA_CACHE_DIR" not in os.environ:
     _config.CACHE_DIR = str(CACHE_DIR)
 
 
-_WARM = "complete"
+def _warm_mark(what: str) -> Path:
+    return Path(str(_config.CACHE_DIR)) / f"complete-{what}"
 
 
-def is_warm() -> bool:
-    """Has this very source been compiled on this machine before, to the end?"""
-    return not COMPILES or (Path(str(_config.CACHE_DIR)) / _WARM).exists()
+def is_warm(what: str = "engine") -> bool:
+    """Has this very source been compiled on this machine before, to the end? `what`: the engine, or what a door adds."""
+    return not COMPILES or _warm_mark(what).exists()
 
 
-def note_warm() -> None:
-    """Everything is compiled: later starts load it."""
-    (Path(str(_config.CACHE_DIR)) / _WARM).touch()
+def note_warm(what: str = "engine") -> None:
+    """It is all compiled: later starts load it."""
+    _warm_mark(what).touch()
 
 
 def _one_per_type(compiled: Any) -> Any:

@@ -168,6 +168,21 @@ class State:
         refill(self.seen, ids, len(ids))
         self.seen_tally[0] = len(ids)
 
+    def add_seen(self, ids: Array) -> None:
+        """More ids, known to be distinct from each other and from those kept: a restore goes on where a snapshot ends."""
+        slots = slots_for(int(self.seen_tally[0]) + len(ids))
+        if slots > self.seen.shape[0]:
+            bigger = np.zeros((slots, 2), np.uint64)
+            refill(bigger, self.seen, self.seen.shape[0])
+            self.seen = bigger
+        refill(self.seen, ids, len(ids))
+        self.seen_tally[0] += len(ids)
+
+    def seen_ids(self) -> Array:
+        """Every id kept, in no order: uint64[n, 2]."""
+        ids: Array = self.seen[self.seen[:, 0] != 0]
+        return ids
+
     def seen_bytes(self) -> int:
         """Memory of the ids seen."""
         return int(self.seen.nbytes)

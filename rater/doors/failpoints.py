@@ -15,6 +15,18 @@ FAILPOINTS = (
     "in-transaction",
     "after-commit",
     "before-finish",
+    # the Kafka door
+    "opening-writer",
+    "mid-restore",
+    "after-poll",
+    "after-begin",
+    "mid-produce",
+    "before-offsets",
+    "after-offsets",
+    "during-commit",
+    "after-log-commit",
+    "mid-snapshot",
+    "in-revoke",
 )
 
 _name, _, _count = os.environ.get("RATER_FAILPOINT", "").partition(":")

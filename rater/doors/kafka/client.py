@@ -1,0 +1,78 @@
+"""A Kafka cluster as the partition task needs it (see `log`), spoken to with aiokafka."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rater.doors.kafka import client_connection, client_member, client_writer
+from rater.doors.kafka.client_connection import Connection, KnownTopics, close_client, within
+from rater.doors.kafka.client_fetch import KafkaReader
+from rater.doors.kafka.client_member import KafkaMember
+from rater.doors.kafka.client_pump import Sizes
+from rater.doors.kafka.client_writer import KafkaWriter
+from rater.doors.kafka.log import Assigned, LogProblem, Refused, Revoked
+
+REQUEST_TIMEOUT_MS = 10_000
+
+
+def wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class KafkaLog:
+    """See `log.Log`. `arguments` are those of aiokafka's clients for reaching the cluster and being let in.
+
+    `deadline_s` ends every call. `transaction_timeout_ms` ends what a dead process left open, where nobody takes its place.
+    """
+
+    def __init__(
+        self,
+        arguments: Mapping[str, Any],
+        *,
+        request_timeout_ms: int | None = None,
+        session_timeout_ms: int = 10_000,
+        transaction_timeout_ms: int = 60_000,
+        deadline_s: float = 15.0,
+        sizes: Sizes | None = None,
+        clock_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        reaching = dict(arguments)
+        given_ms = reaching.pop("request_timeout_ms", REQUEST_TIMEOUT_MS)
+        self._connection = Connection(reaching, (request_timeout_ms or given_ms) / 1000, deadline_s)
+        self._session_timeout_s = session_timeout_ms / 1000
+        self._transaction_timeout_ms = transaction_timeout_ms
+        self._sizes = sizes or Sizes()
+        self._clock_ms = clock_ms
+        self._topics = KnownTopics()
+
+    async def open_writer(self, transactional_id: str) -> KafkaWriter:
+        return await client_writer.open_writer(
+            transactional_id, self._connection, self._transaction_timeout_ms, self._topics, self._clock_ms
+        )
+
+    async def open_reader(self) -> KafkaReader:
+        return KafkaReader(await self._connection.open(), self._connection, self._topics, self._sizes.place_bytes)
+
+    async def join(
+        self, group: str, topics: Sequence[str], instance_id: str | None, assigned: Assigned, revoked: Revoked
+    ) -> KafkaMember:
+        counts = await self.partition_counts(topics)
+        missing = [topic for topic in topics if topic not in counts]
+        if missing:
+            raise Refused(f"joining group {group}: topics {', '.join(missing)} are not there; create them first")
+        if len(set(counts.values())) > 1:
+            raise LogProblem(f"joining group {group}: partitions {counts}, expected the same number for every topic")
+        return await client_member.join(
+            self._connection, group, topics, instance_id, self._session_timeout_s, self._sizes, assigned, revoked
+        )
+
+    async def partition_counts(self, topics: Sequence[str]) -> dict[str, int]:
+        client = await self._connection.open()
+        try:
+            async with within(self._connection.deadline_s, "asking for partitions", f"DESCRIBE on {', '.join(topics)}"):
+                return await client_connection.partition_counts(client, topics)
+        finally:
+            await close_client(client)
+
+    async def close(self) -> None:
+        """Writers, readers and members are closed by those who opened them; there is nothing else."""

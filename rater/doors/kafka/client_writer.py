@@ -1,0 +1,269 @@
+"""A transactional writer on aiokafka: whole batches, a deadline on every call, and a mark when a request may be adrift."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiokafka.producer.sender
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import OffsetAndMetadata
+
+from rater.doors.kafka.client_connection import (
+    CLOSE_S,
+    Connection,
+    KnownTopics,
+    close_client,
+    problem_text,
+    within,
+    without_creating_topics,
+)
+from rater.doors.kafka.log import Fenced, LogProblem, Place
+from rater.doors.kafka.record_batches import TRANSACTIONAL, batch_bytes
+
+# The first write after a commit often finds the coordinator still busy with it. aiokafka asks again after 20 ms, which is
+# most of a small transaction (24 ms, 5 ms with this). The name is the module's, so other transactional producers of this
+# process ask again sooner, too.
+aiokafka.producer.sender.BACKOFF_OVERRIDE = 0.002
+RETRY_BACKOFF_MS = 20  # an older writer's open transaction is aborted while we wait: 26 ms instead of 106
+# A request this late by comparison with its timeout may have been sent twice by something on the way.
+SLOW_SHARE = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class FramedBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
+    """A body whose records are framed already: only the header is added, when the sender has given it its numbers."""
+
+    def __init__(self, body: bytes, count: int, timestamp_ms: int) -> None:
+        # `BatchBuilder.__init__` would make a builder of records
+        self._body = body
+        self._count = count
+        self._timestamp_ms = timestamp_ms
+        self._producer = (-1, -1, -1)
+        self._bytes: bytes | None = None
+
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        self._producer = (producer_id, producer_epoch, base_sequence)
+
+    def _build(self) -> bytes:
+        if self._bytes is None:
+            self._bytes = batch_bytes(
+                self._body, self._count, self._timestamp_ms, attributes=TRANSACTIONAL, producer=self._producer
+            )
+        return self._bytes
+
+    def append(self, **_: Any) -> None:
+        return None  # full
+
+    def record_count(self) -> int:
+        return self._count
+
+    def size(self) -> int:
+        return len(self._body)
+
+    def close(self) -> None:
+        pass
+
+    def closed(self) -> bool:
+        return True
+
+
+class KafkaWriter:
+    """See `log.Writer`. Open one with `open_writer`."""
+
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        name: str,
+        connection: Connection,
+        topics: KnownTopics,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._producer = producer
+        self._name = name
+        self._connection = connection
+        self._topics = topics
+        self._clock_ms = clock_ms
+        self._tainted = False
+        self._spoilt: LogProblem | None = None
+        self._open = False  # a transaction is
+        self._under_way = 0  # writes
+        self._turns: defaultdict[Place, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._watch_requests()
+
+    @property
+    def tainted(self) -> bool:
+        return self._tainted
+
+    def _watch_requests(self) -> None:
+        """aiokafka repeats a request whose answer did not come and tells nobody; the first may still take effect."""
+        send = self._producer.client.send
+        slow_s = SLOW_SHARE * self._connection.request_timeout_s
+        now = asyncio.get_running_loop().time
+
+        async def watched(node: Any, request: Any, **options: Any) -> Any:
+            began = now()
+            try:
+                return await send(node, request, **options)
+            except BaseException as problem:
+                log.warning("%s: %s: %s", self._name, type(request).__name__, problem_text(problem))
+                self._tainted = True
+                raise
+            finally:
+                self._tainted |= now() - began > slow_s
+
+        self._producer.client.send = watched
+
+    async def begin(self) -> None:
+        if self._open and self._spoilt is None:
+            raise LogProblem(f"{self._name}: a transaction is open; commit or abort it first")
+        async with self._step("beginning a transaction"):
+            await self._producer.begin_transaction()
+            self._open = True
+
+    async def write(self, place: Place, body: bytes, count: int) -> int:
+        self._check_open()
+        if count == 0:
+            raise LogProblem(f"{place}: nothing to write; expected at least one record")
+        async with self._step(f"writing {count} records to {place}", f"WRITE on topic {place.topic}"):
+            self._under_way += 1
+            try:
+                await self._topics.require(self._producer.client, [place])
+                batch = FramedBatch(body, count, self._clock_ms())
+                async with self._turns[place]:  # the accumulator takes one at a time and lets others overtake
+                    written = await self._producer.send_batch(batch, place.topic, partition=place.partition)
+                first = int((await written).offset)
+            finally:
+                self._under_way -= 1
+            if first < 0:  # the answer to a repeated request, when the broker has forgotten where it put the first
+                raise LogProblem(f"{self._name}: {place}: written twice, and the broker does not say where")
+            return first
+
+    async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
+        self._check_open()
+        topics = ", ".join(sorted({place.topic for place in offsets}))
+        async with self._step(f"writing offsets of group {group}", f"READ on group {group} and on topics {topics}"):
+            await self._topics.require(self._producer.client, list(offsets))
+            following = {TopicPartition(*place): OffsetAndMetadata(offset, "") for place, offset in offsets.items()}
+            await self._producer.send_offsets_to_transaction(following, group)
+
+    async def commit(self) -> None:
+        self._check_open()
+        async with self._step("committing"):
+            if self._under_way:
+                raise LogProblem(f"{self._name}: commit while {self._under_way} writes are under way; await them first")
+            await self._producer.commit_transaction()
+            self._open = False
+
+    async def abort(self) -> None:
+        if not self._open:
+            raise LogProblem(f"{self._name}: no transaction is open")
+        try:
+            async with self._deadline("aborting"):
+                await self._producer.abort_transaction()
+        except BaseException as problem:
+            self._spoil(problem)
+            raise
+        self._open = False
+
+    def _check_open(self) -> None:
+        if not self._open and self._spoilt is None:
+            raise LogProblem(f"{self._name}: no transaction is open; begin one first")
+
+    @asynccontextmanager
+    async def _step(self, doing: str, needs: str | None = None) -> AsyncIterator[None]:
+        """One step of a transaction: none is taken after one that failed."""
+        if self._spoilt is not None:
+            kind = Fenced if isinstance(self._spoilt, Fenced) else LogProblem
+            raise kind(
+                f"{self._name}: {doing}: an earlier step failed ({self._spoilt}); close this writer, open a new one"
+            )
+        try:
+            async with self._deadline(doing, needs):
+                yield
+        except BaseException as problem:
+            self._spoil(problem)
+            raise
+
+    @asynccontextmanager
+    async def _deadline(self, doing: str, needs: str | None = None) -> AsyncIterator[None]:
+        needs = needs or f"WRITE on transactional id {self._name}"
+        async with within(self._connection.deadline_s, f"{self._name}: {doing}", needs):
+            try:
+                yield
+            except LogProblem:
+                raise
+            except Exception:
+                death = self._death()
+                if death is not None:
+                    raise death  # noqa: B904  # its own cause says what the broker answered
+                raise
+
+    def _death(self) -> BaseException | None:
+        """What ended aiokafka's sender; its other parts then raise copies that have lost their cause."""
+        sender = self._producer._sender.sender_task
+        return sender.exception() if sender is not None and sender.done() and not sender.cancelled() else None
+
+    def _spoil(self, problem: BaseException) -> None:
+        """A sequence number may be used up, a request may be adrift: nothing good can come of this producer."""
+        self._tainted = True
+        if self._spoilt is None:
+            self._spoilt = problem if isinstance(problem, LogProblem) else LogProblem(problem_text(problem))
+
+    async def close(self) -> None:
+        healthy = not (self._open or self._tainted)
+        self._spoilt = self._spoilt or LogProblem("it is closed")
+        await close_producer(self._producer, grace_s=CLOSE_S if healthy else 0.0)
+
+
+async def open_writer(
+    transactional_id: str,
+    connection: Connection,
+    transaction_timeout_ms: int,
+    topics: KnownTopics,
+    clock_ms: Callable[[], int],
+) -> KafkaWriter:
+    """Starts a producer: by the time it has its epoch, older ones are fenced and what they left open is aborted."""
+    producer = AIOKafkaProducer(
+        **connection.arguments,
+        transactional_id=transactional_id,
+        transaction_timeout_ms=transaction_timeout_ms,
+        request_timeout_ms=int(1000 * connection.request_timeout_s),
+        retry_backoff_ms=RETRY_BACKOFF_MS,
+    )
+    without_creating_topics(producer.client)
+    needs = f"WRITE and DESCRIBE on transactional id {transactional_id}"
+    try:
+        async with within(connection.deadline_s + CLOSE_S, f"opening the writer {transactional_id}", needs):
+            await connection.start(producer.client, producer.start)
+    except BaseException:
+        await close_producer(producer, grace_s=0.0)
+        raise
+    if topics.counts:
+        producer.client.set_topics(topics.counts)  # one question for all, while the first transaction is prepared
+    return KafkaWriter(producer, transactional_id, connection, topics, clock_ms)
+
+
+async def close_producer(producer: AIOKafkaProducer, grace_s: float) -> None:
+    """Stop it if that goes quickly, else take it apart: its own `stop` waits for a dead broker without end."""
+    if grace_s > 0:
+        try:
+            async with asyncio.timeout(grace_s):
+                await producer.stop()
+        except Exception as problem:
+            log.debug("stopping a producer: %s", problem_text(problem))
+    producer._closed = True
+    sender = producer._sender.sender_task
+    for _ in range(3):  # the first cancels its waiting, the next ones what it waits for before it ends
+        if sender is None or sender.done():
+            break
+        sender.cancel()
+        await asyncio.wait([sender], timeout=0.05)
+    for future in (sender, producer._txn_manager.wait_for_transaction_end()):
+        if future is not None and future.done() and not future.cancelled():
+            future.exception()  # said already; asyncio complains of what nobody asked for
+    await close_client(producer.client)

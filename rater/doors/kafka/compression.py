@@ -1,0 +1,101 @@
+"""Compressed bodies of record batches: gzip, snappy, lz4 and zstd, never more bytes out than the caller allows."""
+
+import gzip
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import cramjam
+import numpy as np
+from aiokafka.codec import gzip_encode, lz4_encode, snappy_decode, snappy_encode, zstd_encode
+
+NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)  # as the attributes of a batch say it
+CODECS = {"none": NONE, "gzip": GZIP, "snappy": SNAPPY, "lz4": LZ4, "zstd": ZSTD}
+CODEC_NAMES = {number: name for name, number in CODECS.items()}
+
+# A broker takes about one MiB a batch; what inflates to a hundred times that is no harvest of call records.
+DECOMPRESSED_BYTES_MAX = 128 << 20
+XERIAL = b"\x82SNAPPY\0"  # how Java frames snappy: blocks, each with its length in front
+XERIAL_HEADER = 16
+
+
+class NotDecompressed(ValueError):
+    """Data that are not what their codec promises, or too many."""
+
+
+def compressed(codec: int, body: bytes) -> bytes:
+    return ENCODERS[codec](body)
+
+
+ENCODERS: dict[int, Callable[[bytes], bytes]] = {
+    GZIP: gzip_encode, SNAPPY: snappy_encode, LZ4: lz4_encode, ZSTD: zstd_encode,
+}  # fmt: skip
+
+
+def decompressed(codec: int, stored: memoryview, bytes_max: int) -> bytes:
+    """A body in full; never more than `bytes_max`, however far a few bytes say they inflate."""
+    if codec == NONE:
+        return bytes(stored)
+    if codec not in CODEC_NAMES:
+        raise NotDecompressed(f"found compression codec {codec}, expected one of {' '.join(CODECS)}")
+    try:
+        body = INFLATERS[codec](stored, bytes_max)
+    except (cramjam.DecompressionError, OSError, EOFError, zlib.error, struct.error, ValueError) as problem:
+        raise NotDecompressed(f"its {CODEC_NAMES[codec]} data cannot be decompressed: {problem}") from problem
+    if body is None or len(body) > bytes_max:
+        raise NotDecompressed(
+            f"its {len(stored)} bytes of {CODEC_NAMES[codec]} data are more than {bytes_max} bytes decompressed, the most "
+            "that is read; whoever wrote the batch must write smaller ones"
+        )
+    return body
+
+
+def inflate_gzip(stored: memoryview, bytes_max: int) -> bytes:
+    return gzip.GzipFile(fileobj=io.BytesIO(stored)).read(bytes_max + 1)
+
+
+def inflate_snappy(stored: memoryview, bytes_max: int) -> bytes | None:
+    return snappy_decode(bytes(stored)) if snappy_size(stored) <= bytes_max else None
+
+
+def snappy_size(stored: memoryview) -> int:
+    """How long the bytes will be: snappy says so in front of each block."""
+    if bytes(stored[: len(XERIAL)]) != XERIAL:
+        return int(cramjam.snappy.decompress_raw_len(bytes(stored)))
+    size, at = 0, XERIAL_HEADER
+    while at < len(stored):
+        (length,) = struct.unpack_from(">i", stored, at)
+        if length <= 0 or at + 4 + length > len(stored):
+            raise ValueError(f"a block of {length} bytes at {at} of {len(stored)}")
+        size += int(cramjam.snappy.decompress_raw_len(bytes(stored[at + 4 : at + 4 + min(length, 16)])))
+        at += 4 + length
+    return size
+
+
+def into_growing(inflate: Callable[[Any, Any], int]) -> Callable[[memoryview, int], bytes | None]:
+    """lz4 and zstd do not always say how long the bytes will be: give them room, and more room, up to the limit."""
+
+    def inflated(stored: memoryview, bytes_max: int) -> bytes | None:
+        room = min(bytes_max, max(1 << 20, 6 * len(stored)))
+        while True:
+            out = np.empty(room, np.uint8)
+            try:
+                return out[: inflate(stored, out)].tobytes()
+            except cramjam.DecompressionError as problem:
+                if "whole buffer" not in str(problem):
+                    raise
+            if room == bytes_max:
+                return None
+            room = min(bytes_max, 4 * room)
+
+    return inflated
+
+
+INFLATERS: dict[int, Callable[[memoryview, int], bytes | None]] = {
+    GZIP: inflate_gzip,
+    SNAPPY: inflate_snappy,
+    LZ4: into_growing(cramjam.lz4.decompress_into),
+    ZSTD: into_growing(cramjam.zstd.decompress_into),
+}

@@ -1,0 +1,110 @@
+"""An outcome as what one transaction writes: bodies of records for every place, and the journal line that vouches for them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from rater.contract.journal import JournalLine, digest_of, encode_journal
+from rater.doors.kafka.log import Place
+from rater.doors.kafka.names import (
+    CDRS,
+    COMMANDS,
+    EVENTS,
+    JOURNAL,
+    OUTPUTS,
+    RATED,
+    REJECTED_CDRS,
+    REJECTED_COMMANDS,
+    Names,
+)
+from rater.doors.kafka.record_batches import BodyWriter, frame_few
+from rater.pipeline import Forward, Outcome
+
+Array = np.ndarray[Any, Any]
+Body = tuple[bytes, int]
+FORWARDED_FROM = "rater-forwarded-from"  # header: "<partition>/<offset>", so that an auditor finds where it came from
+
+
+@dataclass(slots=True)
+class Written:
+    """Bodies by place, in the order in which each place gets them."""
+
+    bodies: dict[Place, list[Body]] = field(default_factory=dict)
+
+    def add(self, place: Place, bodies: Iterable[Body]) -> None:
+        bodies = list(bodies)
+        if bodies:
+            self.bodies.setdefault(place, []).extend(bodies)
+
+
+def rated_bodies(outcome: Outcome, writer: BodyWriter) -> list[Body]:
+    """One record a rated call: key the tenant, value the line without its line feed."""
+    for block, (first, last) in zip(outcome.rated, outcome.rated_rows, strict=True):
+        rows = outcome.calls[first:last]
+        rows = rows[rows.line_end > 0]
+        ends = np.ascontiguousarray(rows.line_end)
+        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+        keys = np.ascontiguousarray(rows.tenant_at), np.ascontiguousarray(rows.tenant_end)
+        writer.add(outcome.buffer, *keys, np.frombuffer(block, np.uint8), starts, ends - 1)
+    return writer.finish()
+
+
+def _tenant_of(event: bytes) -> bytes:
+    subject: str = orjson.loads(event)["subject"]
+    return subject.encode()
+
+
+def _keyed(keys: Sequence[bytes | None], values: Sequence[bytes]) -> list[tuple[bytes | None, bytes, tuple[()]]]:
+    return [(key, value, ()) for key, value in zip(keys, values, strict=True)]
+
+
+def _forward(written: Written, names: Names, topic: str, partition: int, forwards: Sequence[Forward]) -> None:
+    for target in sorted({forward.partition for forward in forwards}):
+        records = [
+            (forward.key, forward.value, ((FORWARDED_FROM, f"{partition}/{forward.offset}".encode()),))
+            for forward in forwards
+            if forward.partition == target
+        ]
+        written.add(names.place(topic, target), frame_few(records))
+
+
+def write_outcome(outcome: Outcome, partition: int, names: Names, writer: BodyWriter) -> Written:
+    """Everything but journal and state: outputs of this partition, and what is forwarded to others."""
+    written = Written()
+    written.add(names.place(RATED, partition), rated_bodies(outcome, writer))
+    events = _keyed([_tenant_of(event) for event in outcome.events], outcome.events)
+    written.add(names.place(EVENTS, partition), frame_few(events))
+    cdrs = _keyed(outcome.rejected_cdr_keys, outcome.rejected_cdrs)
+    written.add(names.place(REJECTED_CDRS, partition), frame_few(cdrs))
+    commands = _keyed(outcome.rejected_command_keys, outcome.rejected_commands)
+    written.add(names.place(REJECTED_COMMANDS, partition), frame_few(commands))
+    _forward(written, names, CDRS, partition, outcome.forwarded_cdrs)
+    _forward(written, names, COMMANDS, partition, outcome.forwarded_commands)
+    return written
+
+
+def vouch(line: JournalLine, outcome: Outcome) -> bytes:
+    """The journal line with lengths and digests of the outputs: of each value and a line feed, as a file would hold them."""
+    blocks = {
+        RATED: outcome.rated,
+        EVENTS: _lines(outcome.events),
+        REJECTED_CDRS: _lines(outcome.rejected_cdrs),
+        REJECTED_COMMANDS: _lines(outcome.rejected_commands),
+    }
+    for name in OUTPUTS:
+        line.bytes[name], line.digests[name] = sum(map(len, blocks[name])), digest_of(*blocks[name])
+    return encode_journal(line)
+
+
+def _lines(values: Sequence[bytes]) -> list[bytes]:
+    return [value + b"\n" for value in values]
+
+
+def journal_body(line: bytes) -> list[Body]:
+    return frame_few([(None, line, ())])
+
+
+__all__ = ["JOURNAL", "Body", "Written", "journal_body", "rated_bodies", "vouch", "write_outcome"]

@@ -1,0 +1,492 @@
+"""The partition task: one partition's calls and commands, rated exactly once.
+
+Take over (fence, restore, hear the three witnesses), then one transaction a batch: fetch, decide, write outputs, changelog,
+journal and both input offsets, commit; only then is the state committed too. Whatever fails, the state in memory is
+thrown away and the partition is taken over anew from what the log says: nothing is ever guessed or undone by hand.
+"""
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from rater.contract.journal import NO_DIGEST, JournalLine, digest_of, state_digest
+from rater.contract.records import Records, records_of
+from rater.core.state import State
+from rater.doors.failpoints import reached
+from rater.doors.kafka.changelog import Watermark, free_rows, row_counts, write_changes
+from rater.doors.kafka.log import Block, Fenced, Log, LogProblem, Member, Place, Reader, Writer
+from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, STATE, Names
+from rater.doors.kafka.outputs import Written, journal_body, vouch, write_outcome
+from rater.doors.kafka.partitioning import partition_of
+from rater.doors.kafka.record_batches import BodyWriter, records_from_blocks
+from rater.doors.kafka.restore import Restored, restore_best
+from rater.doors.kafka.rule_sets import DeckMissing
+from rater.doors.kafka.snapshot import Base, Image, Snapshots, image_of
+from rater.doors.kafka.witnesses import GroupOffsets, disagreement, never_started
+from rater.doors.kafka.witnesses import Names as WitnessNames
+from rater.doors.rules import RuleBook
+from rater.pipeline import Batch, Outcome, Workspace, decide
+
+Result = TypeVar("Result")
+IDLE_S = 0.5  # how long a fetch waits for a first record before the task looks around
+
+
+class Disagreement(LogProblem):
+    """The witnesses disagree: this partition is not rated until a person has looked."""
+
+
+class Phase(enum.Enum):
+    """What a partition is doing, for operators."""
+
+    RESTORING = "restoring"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    RELEASED = "released"
+
+
+class Rules(Protocol):
+    """Where rule books come from."""
+
+    @property
+    def current(self) -> RuleBook: ...
+
+    def find(self, decks: Sequence[str], plans: str) -> RuleBook: ...
+
+    def keep(self, book: RuleBook) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a task is given from outside: clocks, threads, chance. A simulation gives its own."""
+
+    now: Callable[[], float]  # seconds, monotonic
+    sleep: Callable[[float], Awaitable[None]]
+    in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]  # runs a function while the loop goes on
+    new_key: Callable[[], bytes]  # 16 bytes nobody can guess, for a state that begins
+    say: Callable[[int, str], None]  # a sentence about a partition, for the log
+    watch: "Watch"
+
+
+class Watch(Protocol):
+    """What operators see; called once a batch or less."""
+
+    def phase(self, partition: int, phase: Phase, why: str) -> None: ...
+
+    def restoring(self, partition: int, topic: str, read: int, offset: int, end: int) -> None: ...
+
+    def committed(self, partition: int, report: "BatchReport") -> None: ...
+
+    def aborted(self, partition: int, why: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """One committed batch: what it came to and where its time went (seconds)."""
+
+    outcome: Outcome
+    state: State
+    bytes_in: int
+    bytes_out: int
+    fetch_s: float
+    decide_s: float
+    encode_s: float
+    commit_s: float
+    oldest_ms: int  # the earliest record time of the batch, 0 for none
+    watermark: Watermark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How large a batch gets and how often things happen."""
+
+    commit_interval_s: float = 0.1
+    records_max: int = 20_000
+    bytes_max: int = 4 << 20
+    snapshot_interval_s: float = 60.0
+    retry_s: float = 0.2
+    retry_max_s: float = 10.0
+
+
+@dataclass(slots=True)
+class Fetched:
+    """The blocks of one batch, and where the inputs stand behind it."""
+
+    calls: list[Block] = field(default_factory=list)
+    commands: list[Block] = field(default_factory=list)
+    size: int = 0
+    count: int = 0
+
+    def add(self, blocks: dict[Place, list[Block]], calls: Place, commands: Place) -> None:
+        for target, place in ((self.calls, calls), (self.commands, commands)):
+            for block in blocks.get(place, ()):
+                target.append(block)
+                self.size += len(block.body)
+                self.count += block.count
+
+
+@dataclass(slots=True)
+class Decided:
+    """A batch ready to be written."""
+
+    outcome: Outcome
+    written: Written
+    watermark: Watermark
+    report: BatchReport
+
+
+class PartitionTask:
+    """One partition of one worker, from its assignment to its release. `run` ends when `stop` was called, or raises `Fenced`."""
+
+    def __init__(
+        self,
+        partition: int,
+        partitions: int,
+        log: Log,
+        member: Member,
+        names: Names,
+        rules: Rules,
+        snapshots: Snapshots,
+        limits: Limits,
+        around: Surroundings,
+        kept: Base | None = None,
+    ) -> None:
+        self.partition, self._partitions = partition, partitions
+        self._log, self._member, self._names = log, member, names
+        self._rules, self._snapshots, self._limits, self._around = rules, snapshots, limits, around
+        self._calls, self._commands = names.place(CDRS, partition), names.place(COMMANDS, partition)
+        self._workspace, self._bodies = Workspace(), BodyWriter()
+        self._stopping = asyncio.Event()
+        self._base: Base | None = kept  # the committed state, valid between two batches
+        self._book: RuleBook | None = None
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
+        self._snapshot_due = 0.0
+        self._snapshot: asyncio.Task[None] | None = None
+
+    @property
+    def base(self) -> Base | None:
+        """The committed state, for whoever gets this partition next in this process; None while a batch is on its way."""
+        return self._base
+
+    def stop(self) -> None:
+        """Finish the transaction under way and end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Rate until stopped; problems are told, waited out and started over. `Fenced` ends the worker."""
+        wait = self._limits.retry_s
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._take_over()
+                    self._tell(Phase.RUNNING, "")
+                    wait = self._limits.retry_s
+                    await self._work()
+                except Fenced:
+                    raise
+                except Exception as problem:  # whatever it was: forget what is in memory, look at the log again
+                    self._tell(Phase.STOPPED, _sentence(problem))
+                    await self._drop(problem)
+                    if isinstance(problem, Disagreement | DeckMissing):
+                        wait = self._limits.retry_max_s  # a person has to do something first
+                    await self._pause(wait)
+                    wait = min(2 * wait, self._limits.retry_max_s)
+        finally:
+            await self._release()
+
+    # --- taking over ---------------------------------------------------------------------------------------------
+
+    async def _take_over(self) -> None:
+        self._tell(Phase.RESTORING, "")
+        self._member.pause((self._calls, self._commands))
+        reached("opening-writer")
+        self._writer = await self._log.open_writer(self._names.transactional_id(self.partition))
+        if self._reader is None:
+            self._reader = await self._log.open_reader()
+        restored = await self._restore()
+        group = GroupOffsets(await self._member.committed(self._calls), await self._member.committed(self._commands))
+        if never_started(restored.watermark, restored.journal, group):
+            await self._begin()
+        else:
+            self._adopt(restored, group)
+        assert self._base is not None
+        mark = self._base.watermark
+        self._book = self._rules.find(mark.decks, mark.plans)
+        self._rules.keep(self._book)
+        self._member.seek(self._calls, mark.next_cdr)
+        self._member.seek(self._commands, mark.next_command)
+        self._member.resume((self._calls, self._commands))
+        self._snapshot_due = self._around.now() + self._limits.snapshot_interval_s
+
+    async def _restore(self) -> Restored:
+        assert self._reader is not None
+        kept, self._base = self._base, None
+
+        def progress(topic: str, read: int, offset: int, end: int) -> None:
+            self._around.watch.restoring(self.partition, topic, read, offset, end)
+
+        return await restore_best(
+            self._reader,
+            self._names.place(STATE, self.partition),
+            self._names.place(JOURNAL, self.partition),
+            kept,
+            lambda: self._snapshots.load(self.partition),
+            progress,
+            lambda sentence: self._around.say(self.partition, sentence),
+        )
+
+    def _adopt(self, restored: Restored, group: GroupOffsets) -> None:
+        """Go on where the log stands, if the witnesses agree."""
+        names = WitnessNames(self._names.app_id, self.partition, self._calls.topic, self._commands.topic)
+        problem = disagreement(restored.watermark, restored.journal, group, names)
+        if problem is not None:
+            raise Disagreement(problem)
+        assert restored.state is not None
+        assert restored.watermark is not None
+        self._base = Base(
+            restored.state,
+            restored.watermark,
+            restored.state_offset,
+            restored.journal_offset,
+            restored.line_offset,
+        )
+
+    async def _begin(self) -> None:
+        """The very first start: batch 1 reads nothing, draws the key, and activates the rules at hand."""
+        assert self._reader is not None
+        book = self._rules.current
+        state = State.empty(self._around.new_key())
+        first_call, _ = await self._reader.bounds(self._calls)
+        first_command, _ = await self._reader.bounds(self._commands)
+        before = Watermark(
+            self.partition, 0, first_call, first_command, NO_DIGEST, NO_DIGEST, row_counts(state), free_rows(state), 0,
+            state.key.tobytes().hex(), _versions(book), book.plans_version,
+        )  # fmt: skip
+        self._rules.keep(book)
+        self._base = Base(state, before, 0, 0, -1)
+        self._book = book
+        self._around.say(self.partition, "first start: no state, no journal, no group offsets; begins at the log start")
+        await self._rate(Fetched(), self._around.now())
+
+    # --- working -------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while not self._stopping.is_set():
+            begun = self._around.now()
+            fetched = await self._gather()
+            if self._stopping.is_set():
+                return  # nothing of it was begun; the next owner fetches it again
+            if fetched.count or self._moved(fetched):
+                await self._rate(fetched, begun)
+            if self._around.now() >= self._snapshot_due:
+                self._start_snapshot()
+
+    def _moved(self, fetched: Fetched) -> bool:
+        """A block without records (all compacted away) still moves the offsets."""
+        return bool(fetched.calls or fetched.commands)
+
+    async def _gather(self) -> Fetched:
+        """Everything that arrives until the commit interval is over or a batch is full."""
+        limits, fetched = self._limits, Fetched()
+        places = (self._calls, self._commands)
+        fetched.add(await self._member.fetch(places, limits.bytes_max, IDLE_S), self._calls, self._commands)
+        if not fetched.size:
+            return fetched
+        deadline = self._around.now() + limits.commit_interval_s
+        while fetched.size < limits.bytes_max and fetched.count < limits.records_max and not self._stopping.is_set():
+            left = deadline - self._around.now()
+            if left <= 0:
+                break
+            more = await self._member.fetch(places, limits.bytes_max - fetched.size, left)
+            fetched.add(more, self._calls, self._commands)
+        return fetched
+
+    async def _rate(self, fetched: Fetched, begun: float) -> None:
+        """One batch, one transaction. On any exception the state in memory is no longer to be trusted."""
+        base, self._base = self._base, None
+        assert base is not None
+        reached("after-poll")
+        fetch_s = self._around.now() - begun
+        decided = await self._around.in_thread(lambda: self._decide(base, fetched, fetch_s))
+        committing = self._around.now()
+        places = await self._commit(decided)
+        reached("after-log-commit")
+        base.state.committed()
+        state_end, line_offset = places
+        self._base = Base(base.state, decided.watermark, state_end, line_offset + 1, line_offset)
+        report = decided.report
+        self._around.watch.committed(
+            self.partition,
+            BatchReport(
+                report.outcome, report.state, report.bytes_in, report.bytes_out, report.fetch_s, report.decide_s,
+                report.encode_s, self._around.now() - committing, report.oldest_ms, report.watermark,
+            ),
+        )  # fmt: skip
+
+    def _decide(self, base: Base, fetched: Fetched, fetch_s: float) -> Decided:
+        """Runs in a thread: nobody else touches this partition's state meanwhile."""
+        started, mark = self._around.now(), base.watermark
+        calls, call_times = _records(fetched.calls, mark.next_cdr)
+        commands, _ = _records(fetched.commands, mark.next_command)
+        assert self._book is not None
+        book = self._book
+
+        def activate(fields: dict[str, Any]) -> Any:
+            nonlocal book
+            book = self._rules.find(fields["decks"], fields.get("plans") or book.plans_version)
+            self._rules.keep(book)
+            return book.rules
+
+        def home(tenant: bytes) -> int:
+            return partition_of(tenant, self._partitions)
+
+        batch = Batch(self.partition, commands, calls, mark.next_command, mark.next_cdr, home=home)
+        outcome = decide(base.state, book.rules, batch, self._workspace, activate=activate)
+        decided_at = self._around.now()
+        self._book = book
+        watermark, written = self._write(base, fetched, outcome, book)
+        report = BatchReport(
+            outcome, base.state, fetched.size, sum(len(b) for bodies in written.bodies.values() for b, _ in bodies), fetch_s,
+            decided_at - started, self._around.now() - decided_at, 0.0,
+            int(call_times.min()) if call_times.size else 0, watermark,
+        )  # fmt: skip
+        return Decided(outcome, written, watermark, report)
+
+    def _write(self, base: Base, fetched: Fetched, outcome: Outcome, book: RuleBook) -> tuple[Watermark, Written]:
+        mark, state = base.watermark, base.state
+        next_cdr = fetched.calls[-1].next_offset if fetched.calls else mark.next_cdr
+        next_command = fetched.commands[-1].next_offset if fetched.commands else mark.next_command
+        written = write_outcome(outcome, self.partition, self._names, self._bodies)
+        digest = state_digest(mark.state_digest, state)
+        line = vouch(
+            JournalLine(
+                mark.batch + 1,
+                self.partition,
+                [[mark.next_command, next_command, mark.next_cdr, next_cdr]],
+                outcome.counts,
+                list(_versions(book)),
+                book.plans_version,
+                book.numbering_version,
+                outcome.applied,
+                state_digest=digest,
+                previous=mark.journal_digest,
+                seen=state.fresh_ids().tobytes(),
+            ),
+            outcome,
+        )
+        watermark = Watermark(
+            self.partition, mark.batch + 1, next_cdr, next_command, digest, digest_of(line), row_counts(state),
+            free_rows(state), int(state.seen_tally[0]), mark.key, _versions(book), book.plans_version,
+        )  # fmt: skip
+        written.add(self._names.place(STATE, self.partition), write_changes(state, watermark, self._bodies))
+        written.add(self._names.place(JOURNAL, self.partition), journal_body(line))
+        return watermark, written
+
+    async def _commit(self, decided: Decided) -> tuple[int, int]:
+        """Everything of a batch in one transaction: (offset behind its state rows, offset of its journal line)."""
+        writer = await self._clean_writer()
+        await writer.begin()
+        reached("after-begin")
+        ends = await _write_all(writer, decided.written)
+        reached("before-offsets")
+        mark = decided.watermark
+        await writer.write_offsets(self._names.app_id, {self._calls: mark.next_cdr, self._commands: mark.next_command})
+        reached("after-offsets")
+        await writer.commit()
+        return ends[self._names.place(STATE, self.partition)], ends[self._names.place(JOURNAL, self.partition)] - 1
+
+    async def _clean_writer(self) -> Writer:
+        """A tainted writer may have a request under way that would end the next transaction: open a new one first."""
+        assert self._writer is not None
+        if self._writer.tainted:
+            self._around.say(self.partition, "a request was repeated or slow: a new writer, so that it cannot do harm")
+            await self._writer.close()
+            self._writer = await self._log.open_writer(self._names.transactional_id(self.partition))
+        return self._writer
+
+    # --- snapshots -----------------------------------------------------------------------------------------------
+
+    def _start_snapshot(self) -> None:
+        """Copy the state now, write the copy beside the next batches."""
+        self._snapshot_due = self._around.now() + self._limits.snapshot_interval_s
+        if self._base is None or (self._snapshot is not None and not self._snapshot.done()):
+            return
+        image = image_of(self._base, self._names.app_id)
+        self._snapshot = asyncio.create_task(self._save(image))
+
+    async def _save(self, image: Image) -> None:
+        try:
+            await self._around.in_thread(lambda: self._snapshots.save(self.partition, image))
+        except OSError as error:  # a full disk must not stop rating: the topics have everything
+            self._around.say(self.partition, f"no snapshot: {error}")
+
+    # --- letting go ----------------------------------------------------------------------------------------------
+
+    async def _drop(self, problem: Exception) -> None:
+        """After a failure: abort what is open, forget the state, keep nothing of the writer."""
+        self._base = None
+        self._around.watch.aborted(self.partition, _sentence(problem))
+        self._around.say(self.partition, _sentence(problem))
+        if self._writer is not None:
+            try:
+                await self._writer.abort()
+            except LogProblem as still:
+                self._around.say(self.partition, f"abort: {still}; the next writer's start aborts it")
+            await self._writer.close()
+            self._writer = None
+
+    async def _pause(self, seconds: float) -> None:
+        until = self._around.now() + seconds
+        while not self._stopping.is_set() and self._around.now() < until:
+            await self._around.sleep(min(0.2, until - self._around.now()))
+
+    async def _release(self) -> None:
+        reached("in-revoke")
+        if self._snapshot is not None:
+            await self._snapshot
+        for opened in (self._writer, self._reader):
+            if opened is not None:
+                await opened.close()
+        self._writer = self._reader = None
+        self._tell(Phase.RELEASED, "")
+
+    def _tell(self, phase: Phase, why: str) -> None:
+        self._around.watch.phase(self.partition, phase, why)
+
+
+def _versions(book: RuleBook) -> tuple[str, ...]:
+    return tuple(deck.version for deck in book.decks)
+
+
+def _records(blocks: Sequence[Block], first_offset: int) -> tuple[Records, Any]:
+    if not blocks:
+        return records_of([]), np.zeros(0, np.int64)
+    return records_from_blocks(blocks, first_offset)
+
+
+async def _write_all(writer: Writer, written: Written) -> dict[Place, int]:
+    """The offset behind the last record of each place. All writes have ended when this does, also when one fails."""
+    ended = await asyncio.gather(
+        *(_write_in_order(writer, place, bodies) for place, bodies in written.bodies.items()), return_exceptions=True
+    )
+    for end in ended:
+        if isinstance(end, BaseException):
+            raise end
+    return {place: end for place, end in zip(written.bodies, ended, strict=True) if isinstance(end, int)}
+
+
+async def _write_in_order(writer: Writer, place: Place, bodies: Sequence[tuple[bytes, int]]) -> int:
+    """The offset behind the last record."""
+    end = 0
+    for body, count in bodies:
+        end = await writer.write(place, body, count) + count
+        reached("mid-produce")
+    return end
+
+
+def _sentence(problem: BaseException) -> str:
+    return str(problem) if isinstance(problem, LogProblem) else f"{type(problem).__name__}: {problem}"
