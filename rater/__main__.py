@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
+from rater.doors.kafka.activate_command import activate_command
+from rater.doors.kafka.commands import _require_kafka as require_kafka
 from rater.doors.kafka.commands import topics_group
-from rater.doors.kafka.worker_command import activate_command, worker_command
 
 FILE = click.Path(path_type=Path)
 
@@ -81,9 +82,16 @@ def _expected_problems() -> tuple[type[Exception], ...]:
 
 
 def _prepare_engine(with_kafka: bool = False) -> None:
+    from importlib.util import find_spec
+
     from rater.doors.files.warm_up import prepare_engine
 
-    prepare_engine(with_kafka)
+    if with_kafka and find_spec("aiokafka") is not None:
+        from rater.doors.kafka.rehearsal import rehearse
+
+        prepare_engine({"kafka": rehearse})
+    else:
+        prepare_engine()
 
 
 @click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -258,6 +266,30 @@ def demo_command(out: Path) -> None:
     demo(out)
 
 
+@cli.command("worker")
+@click.option("--config", type=FILE, help="Settings (TOML); variables RATER_* win over it.")
+@click.option("--bootstrap", metavar="HOST:PORT,...", help="The brokers. [RATER_BOOTSTRAP_SERVERS]")
+def worker_command(config: Path | None, bootstrap: str | None) -> None:
+    """Rate calls from Kafka, exactly once, until stopped.
+
+    \b
+    rater topics create --partitions 12 --replication-factor 3 --bootstrap kafka1:9092
+    export RATER_APP_ID=rating-eu RATER_BOOTSTRAP_SERVERS=kafka1:9092,kafka2:9092
+    export RATER_RATES=/etc/rater/rates RATER_STATE_DIR=/var/lib/rater
+    rater worker
+
+    Start as many as you like, up to one a partition: the group shares the partitions out. SIGTERM finishes the
+    transaction under way and gives the partitions back. http://127.0.0.1:6066/partitions says what each is doing.
+    """
+    require_kafka()
+    from rater.doors.kafka.settings import load_worker_settings
+    from rater.doors.kafka.worker import run_worker
+
+    settings = load_worker_settings(config, bootstrap_servers=bootstrap)
+    _prepare_engine(with_kafka=True)
+    run_worker(settings)
+
+
 @cli.command("warm-up")
 @click.option("--part", type=click.Choice(["commands", "calls"]), hidden=True)
 def warm_up_command(part: str | None) -> None:
@@ -324,7 +356,6 @@ def _run(command: click.Command, args: list[str] | None = None) -> int:
         return 2
 
 
-cli.add_command(worker_command)
 cli.add_command(topics_group)
 deck_group.add_command(activate_command)
 

@@ -16,6 +16,11 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def wall_ms() -> int:
+    """Milliseconds since 1970 by this machine's clock, for the timestamps of records written."""
+    return time.time_ns() // 1_000_000
+
+
 def now_utc() -> str:
     """The instant at which a person gives a command."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -147,7 +147,7 @@ def _serve() -> None:
     import rater.doors.rules  # noqa: F401
     from rater.doors.files.warm_up import warm_up
 
-    warm_up(with_kafka=False)
+    warm_up()
     for line in sys.stdin.buffer:
         asked = json.loads(line)
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from rater.contract.events import currency_text, row_name
 from rater.contract.journal import NO_DIGEST, digest_of, row_bytes, state_digest
 from rater.contract.scanner import nested_end
 from rater.core.reasons import REASON_OF_TEXT
 from rater.core.state import SHELVES, State
 from rater.core.words import PADDING
+from rater.doors.differences import Difference, field_difference, owner, row_difference
 from rater.doors.files.outputs import EVENTS, JOURNAL, OUTPUTS, RATED, REJECTED_CDRS, REJECTED_COMMANDS
 from rater.doors.files.rate import blocks_of
 from rater.doors.files.store import StateProblem, Store, free_rows, row_counts
@@ -33,10 +33,6 @@ CALL_AT = len(b'{"v":1,"call":')
 
 class MissingFolder(StateProblem):
     """Outputs of this state lie in a folder that the audit was not shown."""
-
-
-class Difference(Exception):
-    """The first place where the books, the log and the replay do not agree."""
 
 
 @dataclass(slots=True)
@@ -203,19 +199,8 @@ def first_difference(part: _Slice, expected: bytes) -> str | None:
             (k for k in range(min(len(found), len(wanted))) if found[k] != wanted[k]), min(len(found), len(wanted))
         )
         byte = part.at + sum(map(len, found_lines[:place])) + at
-        return f"{part.where(place)}, byte {byte} of the file{_field_difference(found, wanted)}"
+        return f"{part.where(place)}, byte {byte} of the file{field_difference(found, wanted)}"
     return None
-
-
-def _field_difference(found: bytes, wanted: bytes) -> str:
-    try:
-        a, b = orjson.loads(found), orjson.loads(wanted)
-    except orjson.JSONDecodeError:
-        return ": the line is not JSON any more"
-    for key in b:
-        if a.get(key) != b[key]:
-            return f": {key} is {str(a.get(key))[:60]}, the replay gives {str(b[key])[:60]}"
-    return ": other bytes than the replay's"
 
 
 def _check_counts(line: dict[str, Any], outcome: Outcome, number: int) -> None:
@@ -265,34 +250,10 @@ def _check_books(store: Store, state: State) -> None:
         differs = np.frombuffer(kept, np.uint8).reshape(replayed.shape) != replayed
         row = int(np.flatnonzero(differs.any(axis=1))[0])
         stored = np.frombuffer(kept, dtype).view(np.recarray)
-        told = _row_difference(stored[row], state.rows(name)[row], dtype)
-        raise Difference(f"state, {name} row {row}{_owner(name, state.rows(name), row, state)}{told}")
+        told = row_difference(stored[row], state.rows(name)[row], dtype)
+        raise Difference(f"state, {name} row {row}{owner(name, state.rows(name), row, state)}{told}")
     if store.meta("rows") != row_counts(state) or store.meta("free") != free_rows(state):
         raise Difference("state: the row counts or free rows are not the replay's")
-
-
-def _owner(name: str, rows: Any, row: int, state: State) -> str:
-    account = row if name == "accounts" else int(rows[row].account)
-    return f" of tenant {row_name(state.shelves['accounts'].rows[account])}" if account >= 0 else ""
-
-
-def _shown(value: Any) -> str:
-    """A field in one line."""
-    numbers = value.tolist()
-    if isinstance(numbers, list) and value.dtype == np.uint8:
-        return repr(bytes(value).rstrip(b"\0"))[:60]
-    return str(numbers)[:60]
-
-
-def _row_difference(kept: Any, replayed: Any, dtype: np.dtype[Any]) -> str:
-    for field_name in dtype.names or ():
-        if np.any(kept[field_name] != replayed[field_name]):
-            if field_name == "currency":
-                return (
-                    f": currency is {currency_text(kept.currency)}, the replay gives {currency_text(replayed.currency)}"
-                )
-            return f": {field_name} is {_shown(kept[field_name])}, the replay gives {_shown(replayed[field_name])}"
-    return ": padding bytes differ"
 
 
 class _Auditor:

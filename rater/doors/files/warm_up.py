@@ -5,7 +5,7 @@ A cold start would otherwise compile in the middle of a run, one kernel after th
 
 import subprocess
 import sys
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping
 
 import click
 
@@ -17,7 +17,8 @@ from rater.doors.rules import load_rule_book, rates_folder
 from rater.pipeline import Batch, decide, records_of
 
 PARTS = ("commands", "calls")
-KAFKA = "kafka"  # a part of its own: only where the Kafka packages are installed
+Rehearse = Callable[[list[bytes], list[bytes]], None]  # a door decides these commands and calls in its own way
+NOTHING_MORE: Mapping[str, Rehearse] = {}
 
 _OPENED = (
     b'{"command_id":"w","tenant":"warm","type":"tenant.opened","at":"2026-01-01T00:00:00Z","country":"US",'
@@ -32,11 +33,6 @@ _CALL = (
 
 def compile_part(part: str) -> None:
     """Compile what this part of the loop needs; deciding one record does it."""
-    if part == KAFKA:
-        from rater.doors.kafka.rehearsal import rehearse
-
-        rehearse([_OPENED], [_CALL])
-        return
     book = load_rule_book(rates_folder() / "example-usd")
     commands = [_OPENED] if part != "calls" else []
     calls = [_CALL] if part != "commands" else []
@@ -45,34 +41,33 @@ def compile_part(part: str) -> None:
     account_row(state, "warm")
 
 
-def warm_up(with_kafka: bool) -> None:
-    """Compile everything, as far as it is not compiled yet."""
+def warm_up(rehearsals: Mapping[str, Rehearse] = NOTHING_MORE) -> None:
+    """Compile everything, as far as it is not compiled yet. `rehearsals`: what doors add, by name."""
     if not COMPILES:
         return
     CACHE_DIR.mkdir(parents=True, exist_ok=True)
-    parts = () if is_warm() else PARTS
-    children = [
-        subprocess.Popen([sys.executable, "-m", "rater", "warm-up", "--part", part], stdin=subprocess.DEVNULL)
-        for part in parts
-    ]
-    for child in children:
-        child.wait()
-    if parts:
+    if not is_warm():
+        children = [
+            subprocess.Popen([sys.executable, "-m", "rater", "warm-up", "--part", part], stdin=subprocess.DEVNULL)
+            for part in PARTS
+        ]
+        for child in children:
+            child.wait()
         compile_part("all")
         note_warm()
-    if with_kafka:  # afterwards: it decides a batch, and would compile the engine for itself
-        compile_part(KAFKA)
-        note_warm(KAFKA)
+    for name, rehearse in rehearsals.items():  # afterwards: they decide a batch, and would compile the engine again
+        if not is_warm(name):
+            rehearse([_OPENED], [_CALL])
+            note_warm(name)
 
 
-def prepare_engine(with_kafka: bool = False) -> None:
+def prepare_engine(rehearsals: Mapping[str, Rehearse] = NOTHING_MORE) -> None:
     """Compile on a cold start, and say so; a person would take twenty silent seconds for a hang."""
-    with_kafka = with_kafka and find_spec("aiokafka") is not None
-    if is_warm() and (not with_kafka or is_warm(KAFKA)):
+    if is_warm() and all(is_warm(name) for name in rehearsals):
         return
     click.echo(
         "rater: first start of this version here: compiling the engine, once (about half a minute) ...", err=True
     )
     seconds = stopwatch()
-    warm_up(with_kafka)
+    warm_up(rehearsals)
     click.echo(f"rater: compiled in {seconds():.0f} s; later starts load it", err=True)

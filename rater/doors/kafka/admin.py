@@ -54,9 +54,18 @@ class Admin:
         self._client = client
         self._connection = connection
 
-    async def topics(self, names: Sequence[str]) -> dict[str, TopicFound]:
-        """Those of these topics that are there. Never makes one, whatever the broker's auto.create.topics.enable says."""
-        answer = await self._ask(MetadataRequest(list(names), False), f"describe topics {', '.join(names)}")
+    def brokers(self) -> list[int]:
+        """The brokers' numbers, as heard when the connection was opened."""
+        return sorted(broker.nodeId for broker in self._client.cluster.brokers())
+
+    async def reachable(self) -> list[int]:
+        """Those that a connection can be opened to."""
+        return [broker for broker in self.brokers() if await self._client.ready(broker)]
+
+    async def topics(self, names: Sequence[str], broker: int | None = None) -> dict[str, TopicFound]:
+        """Those of these topics that are there, as some broker or this one knows. Never makes one, whatever the broker's
+        auto.create.topics.enable says."""
+        answer = await self._ask(MetadataRequest(list(names), False), f"describe topics {', '.join(names)}", broker)
         found = {}
         for code, name, *_, partitions in answer.topics:
             if code == TOPIC_DENIED:
@@ -99,19 +108,23 @@ class Admin:
                 )
             raise Refused(f"topic {name} was not created: {message or _error_text(code)}")
 
-    async def _ask(self, request: Any, what: str) -> Any:
-        """The answer of any broker: each of them can answer these, or passes them on to the controller."""
-        try:
-            async with asyncio.timeout(self._connection.request_timeout_ms / 1000):
-                return await self._client.send(self._client.get_random_node(), request)
-        except (TimeoutError, errors.RequestTimedOutError):
+    async def _ask(self, request: Any, what: str, broker: int | None = None) -> Any:
+        """The answer of the first broker that gives one: each can answer these, or passes them on to the controller. A
+        cluster goes on naming a broker that has just died, so the next is asked."""
+        problem: Exception = errors.NodeNotReadyError()
+        for node in self.brokers() if broker is None else [broker]:
+            try:
+                async with asyncio.timeout(self._connection.request_timeout_ms / 1000):
+                    return await self._client.send(node, request)
+            except (TimeoutError, errors.KafkaError) as failed:
+                problem = failed
+        if isinstance(problem, TimeoutError | errors.RequestTimedOutError):
             raise LogTimeout(
                 f"could not {what}: no answer within {self._connection.request_timeout_ms} ms from {self._advertised()}"
-            ) from None
-        except errors.KafkaError as error:
-            raise LogProblem(
-                f"could not {what}: {_describe(error)}; is {self._advertised()}, the address the broker gives, reachable from here?"
-            ) from None
+            )
+        raise LogProblem(
+            f"could not {what}: {_describe(problem)}; is {self._advertised()}, the address the brokers give, reachable from here?"
+        )
 
     def _advertised(self) -> str:
         return ", ".join(sorted(f"{broker.host}:{broker.port}" for broker in self._client.cluster.brokers()))
@@ -171,7 +184,7 @@ def _problem_of(connection: Connection, server: str, error: Exception) -> LogPro
         return Refused(f"{server} does not ask for SASL; expected another RATER_SECURITY_PROTOCOL or another port")
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Refused(
-            f"{server}: its certificate is not accepted: {cause.verify_message}; check RATER_SSL_CA_FILE and the host name"
+            f"{server}: its certificate is not accepted: {cause.verify_message.rstrip('.')}; check RATER_SSL_CA_FILE and the host name"
         )
     if isinstance(cause, ssl.SSLError):
         return Refused(

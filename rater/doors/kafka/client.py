@@ -1,9 +1,9 @@
 """A Kafka cluster as the partition task needs it (see `log`), spoken to with aiokafka."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rater.doors.clock import wall_ms
 from rater.doors.kafka import client_connection, client_member, client_writer
 from rater.doors.kafka.client_connection import Connection, KnownTopics, close_client, within
 from rater.doors.kafka.client_fetch import KafkaReader
@@ -13,10 +13,6 @@ from rater.doors.kafka.client_writer import KafkaWriter
 from rater.doors.kafka.log import Assigned, LogProblem, Refused, Revoked
 
 REQUEST_TIMEOUT_MS = 10_000
-
-
-def wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class KafkaLog:
@@ -34,7 +30,7 @@ class KafkaLog:
         transaction_timeout_ms: int = 60_000,
         deadline_s: float = 15.0,
         sizes: Sizes | None = None,
-        clock_ms: Callable[[], int] = wall_clock_ms,
+        clock_ms: Callable[[], int] = wall_ms,
     ) -> None:
         reaching = dict(arguments)
         given_ms = reaching.pop("request_timeout_ms", REQUEST_TIMEOUT_MS)

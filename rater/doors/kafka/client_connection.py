@@ -37,7 +37,9 @@ CLOSE_S = 2.0  # a goodbye is a courtesy
 NEW_TOPIC_S = 1.0  # every broker knows a topic that was created this long ago
 PROBE_S = 5.0
 
-FENCED = (errors.ProducerFenced, errors.InvalidProducerEpoch, errors.InvalidTxnState, errors.InvalidProducerIdMapping)
+FENCED = (errors.ProducerFenced, errors.InvalidProducerEpoch, errors.InvalidTxnState)
+# After `transactional.id.expiration.ms` (a week) without a transaction a broker forgets an id: nobody else has it.
+FORGOTTEN = (errors.InvalidProducerIdMapping, errors.UnknownProducerId)
 REFUSED = (
     errors.TopicAuthorizationFailedError, errors.GroupAuthorizationFailedError, errors.ClusterAuthorizationFailedError,
     errors.TransactionalIdAuthorizationFailed, errors.SaslAuthenticationFailed, errors.AuthenticationFailedError,
@@ -178,6 +180,10 @@ def translated(problem: BaseException, doing: str, needs: str) -> LogProblem:
             return Fenced(
                 f"{doing}: a newer writer holds this transactional id, or the transaction ran into its timeout "
                 f"({problem_text(cause)}); nothing of this transaction counts"
+            )
+        if isinstance(cause, FORGOTTEN):
+            return LogProblem(
+                f"{doing}: the broker has forgotten this transactional id ({problem_text(cause)}); open a new writer"
             )
         if isinstance(cause, REFUSED):
             return Refused(

@@ -131,9 +131,9 @@ class Pump:
         """Ask every broker that has no question open. Whether a place has no leader to ask."""
         running = {place: held for place, held in self.held.items() if held.running}
         short = {place: held for place, held in running.items() if self._has_room(held)}
-        by_leader: defaultdict[int | None, dict[Place, int]] = defaultdict(dict)
+        by_leader: defaultdict[int | None, dict[Place, Held]] = defaultdict(dict)
         for place, held in short.items():
-            by_leader[self._client.cluster.leader_for_partition(place)][place] = held.ahead
+            by_leader[self._client.cluster.leader_for_partition(place)][place] = held
         leaderless = bool(by_leader.pop(None, None)) | bool(by_leader.pop(-1, None))
         if leaderless:
             self._client.force_metadata_update()
@@ -146,15 +146,13 @@ class Pump:
     def _has_room(self, held: Held) -> bool:
         return held.buffered < self._sizes.buffer_bytes and held.problem is None
 
-    async def _ask(self, node: int, asked: Mapping[Place, int], wait_ms: int) -> None:
-        held = {place: self.held[place] for place in asked}
-        turned = list(asked.items())
+    async def _ask(self, node: int, places: Mapping[Place, Held], wait_ms: int) -> None:
         self._rounds += 1  # a broker fills its answer from the first place on: each gets its turn
-        turn = self._rounds % len(turned)
+        turn = self._rounds % len(places)
+        turned = [*places.items()][turn:] + [*places.items()][:turn]
+        asked = {place: held.ahead for place, held in turned}
         try:
-            answers = await fetch(
-                self._client, node, dict(turned[turn:] + turned[:turn]), self._sizes.place_bytes, wait_ms
-            )
+            answers = await fetch(self._client, node, asked, self._sizes.place_bytes, wait_ms)
         except (errors.KafkaError, OSError) as problem:
             log.warning("fetching from broker %s: %s", node, problem_text(problem))
             self._client.force_metadata_update()
@@ -162,8 +160,9 @@ class Pump:
             return
         for place, answer in answers.items():
             # revoked, assigned anew or told to begin elsewhere meanwhile
-            if self.held.get(place) is held[place] and held[place].ahead == asked[place]:
-                held[place].take_in(answer)
+            held = places[place]
+            if self.held.get(place) is held and held.ahead == asked[place]:
+                held.take_in(answer)
         self._news()
         if any(answer.moved for answer in answers.values()):
             self._client.force_metadata_update()

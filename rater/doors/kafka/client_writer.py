@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -263,7 +263,14 @@ async def close_producer(producer: AIOKafkaProducer, grace_s: float) -> None:
             break
         sender.cancel()
         await asyncio.wait([sender], timeout=0.05)
-    for future in (sender, producer._txn_manager.wait_for_transaction_end()):
+    for future in (sender, producer._txn_manager.wait_for_transaction_end(), *unsent(producer)):
         if future is not None and future.done() and not future.cancelled():
             future.exception()  # said already; asyncio complains of what nobody asked for
     await close_client(producer.client)
+
+
+def unsent(producer: AIOKafkaProducer) -> Iterator[Any]:
+    """What tells of batches that were never sent."""
+    for batches in producer._message_accumulator._batches.values():
+        for batch in batches:
+            yield from (batch.future, batch._drain_waiter)

@@ -21,7 +21,7 @@ from rater.doors.kafka.record_batches import Marker, frame_few
 
 T = TypeVar("T")
 
-MESSAGE_BYTES_MAX = 1 << 20
+MESSAGE_BYTES_MAX = 16 << 20
 READ_BYTES = 1 << 20
 
 
@@ -49,7 +49,9 @@ class MemoryLog:
         sleep: Sleep = asyncio.sleep,
         step: Step | None = None,
         deadline_s: float = 5.0,
+        message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
+        self.message_bytes_max = message_bytes_max
         self.broker = Broker(topics, clock, sleep, step, deadline_s)
         self._ids: dict[str, Transactions] = {}
         self._writers: dict[str, MemoryWriter] = {}
@@ -236,8 +238,10 @@ class MemoryWriter:
 
     def _append(self, place: Place, body: bytes, count: int) -> int:
         partition = self._broker.partition(place)
-        if len(body) > MESSAGE_BYTES_MAX:
-            raise LogProblem(f"{place}: a batch of {len(body)} bytes; the topic takes {MESSAGE_BYTES_MAX} at most")
+        if len(body) > self._log.message_bytes_max:
+            raise LogProblem(
+                f"{place}: a batch of {len(body)} bytes; the topic takes {self._log.message_bytes_max} at most"
+            )
         if place not in self._added:
             self._known.open = True
             self._known.places[place] = None

@@ -16,11 +16,12 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from aiokafka.record.util import calc_crc32c, encode_varint
+from aiokafka.record.util import encode_varint
 
 from rater.contract.records import Records
 from rater.core.compiled import kernel
 from rater.core.words import PADDING, copy_bytes
+from rater.doors.kafka.checksum import crc32c
 from rater.doors.kafka.compression import DECOMPRESSED_BYTES_MAX, NONE, NotDecompressed, compressed, decompressed
 from rater.doors.kafka.log import Block, LogProblem
 
@@ -123,7 +124,7 @@ def read_batches(raw: bytes | memoryview) -> Iterator[Batch]:
             raise CorruptBatch(f"batch at offset {base_offset}: found length {length}, expected at least a header's")
         if end > len(view):
             return
-        found = calc_crc32c(view[at + PREFIX.size : end])
+        found = crc32c(bytes(view[at + PREFIX.size : at + HEADER.size]), view[at + HEADER.size : end])
         if found != crc:
             raise CorruptBatch(
                 f"batch at offset {base_offset}: its CRC is {found:08x}, its header says {crc:08x}; the bytes were "
@@ -156,9 +157,8 @@ def batch_bytes(
         body, attributes = (packed, attributes | codec) if len(packed) < len(body) else (body, attributes)
     rest = CHECKED.pack(attributes, max(count - 1, 0), timestamp_ms, timestamp_ms, *producer, count)
     length = HEADER.size - AFTER_LENGTH + len(body)
-    sealed = bytearray(PREFIX.size) + rest + body
-    PREFIX.pack_into(sealed, 0, base_offset, length, -1, MAGIC, calc_crc32c(memoryview(sealed)[PREFIX.size :]))
-    return bytes(sealed)
+    prefix = PREFIX.pack(base_offset, length, -1, MAGIC, crc32c(rest, body))
+    return b"".join((prefix, rest, body))
 
 
 # ------------------------------------------------------------------------------------------------ reading records

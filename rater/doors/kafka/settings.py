@@ -50,6 +50,15 @@ class Secret:
         return "Secret(***)"
 
 
+class _Hidden(str):
+    """A password on its way into a client's arguments: the text itself, but not in the repr of what holds it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """Where the brokers are and how to prove who we are to them."""
@@ -87,7 +96,7 @@ class Connection:
         if self.uses_sasl and self.sasl_password is not None:
             arguments["sasl_mechanism"] = self.sasl_mechanism
             arguments["sasl_plain_username"] = self.sasl_username
-            arguments["sasl_plain_password"] = self.sasl_password.reveal()
+            arguments["sasl_plain_password"] = _Hidden(self.sasl_password.reveal())
         return arguments
 
     def tls_context(self) -> ssl.SSLContext:

@@ -172,19 +172,22 @@ def _check_wanted(wanted: Wanted) -> None:
 
 
 async def _wait_ready(admin: Admin, connection: Connection, prefix: str, partitions: int) -> None:
-    """Brokers hear of a new topic a moment after the controller has made it, and of its leaders a moment later."""
+    """A broker hears of a new topic a moment after the controller has made it, and of its leaders a moment later: ask each
+    of them, so that a worker started right afterwards finds all topics wherever it asks. One that is down is left out."""
     try:
         async with asyncio.timeout(connection.request_timeout_ms / 1000):
-            while True:
-                found = await admin.topics(names(prefix))
-                if len(found) == len(TOPICS) and all(topic.leaders == partitions for topic in found.values()):
-                    return
-                await asyncio.sleep(0.05)
+            for broker in await admin.reachable():
+                while not _all_led(await admin.topics(names(prefix), broker), partitions):
+                    await asyncio.sleep(0.05)
     except TimeoutError:
         raise LogTimeout(
             f"the topics were made, but not all had leaders within {connection.request_timeout_ms} ms; is every broker up? "
             "`rater topics check` says when they are ready"
         ) from None
+
+
+def _all_led(found: Mapping[str, TopicFound], partitions: int) -> bool:
+    return len(found) == len(TOPICS) and all(topic.leaders == partitions for topic in found.values())
 
 
 def _new_topic(topic: Topic, prefix: str, wanted: Wanted) -> NewTopic:

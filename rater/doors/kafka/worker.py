@@ -114,7 +114,7 @@ def make_app(settings: WorkerSettings, rules: RuleSets) -> faust.App:
     app = faust.App(
         settings.app_id,
         broker=servers,
-        datadir=str(settings.state_dir),
+        datadir=str(settings.state_dir / "faust"),
         web_bind=settings.web_host,
         web_host=settings.web_host,
         web_port=settings.web_port,

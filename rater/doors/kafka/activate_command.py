@@ -1,4 +1,4 @@
-"""`rater worker` and `rater deck activate`: the commands that rate from Kafka and say with which decks."""
+"""`rater deck activate`: with which decks the workers rate from here on."""
 
 import asyncio
 from pathlib import Path
@@ -6,31 +6,6 @@ from pathlib import Path
 import click
 
 from rater.doors.kafka.commands import FILE, _print_json, _require_kafka, _with_connection
-
-
-@click.command("worker")
-@click.option("--config", type=FILE, help="Settings (TOML); variables RATER_* win over it.")
-@click.option("--bootstrap", metavar="HOST:PORT,...", help="The brokers. [RATER_BOOTSTRAP_SERVERS]")
-def worker_command(config: Path | None, bootstrap: str | None) -> None:
-    """Rate calls from Kafka, exactly once, until stopped.
-
-    \b
-    rater topics create --partitions 12 --replication-factor 3 --bootstrap kafka1:9092
-    export RATER_APP_ID=rating-eu RATER_BOOTSTRAP_SERVERS=kafka1:9092,kafka2:9092
-    export RATER_RATES=/etc/rater/rates RATER_STATE_DIR=/var/lib/rater
-    rater worker
-
-    Start as many as you like, up to one a partition: the group shares the partitions out. SIGTERM finishes the
-    transaction under way and gives the partitions back. http://127.0.0.1:6066/partitions says what each is doing.
-    """
-    _require_kafka()
-    from rater.doors.kafka.settings import load_worker_settings
-    from rater.doors.files.warm_up import prepare_engine
-    from rater.doors.kafka.worker import run_worker
-
-    settings = load_worker_settings(config, bootstrap_servers=bootstrap)
-    prepare_engine(with_kafka=True)
-    run_worker(settings)
 
 
 @click.command("activate")
