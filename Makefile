@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit plain bench wheel lock clean
+.PHONY: help demo test lint types unit kafka plain bench wheel lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,9 +27,12 @@ lint: $(VENV)/.dev ## ruff: rules and layout
 types: $(VENV)/.dev ## mypy, strict
 	$(BIN)/mypy
 
-unit: $(VENV)/.dev ## the tests alone, on two processes
+unit: $(VENV)/.dev ## the tests alone, on two processes; those with a real Apache Kafka too, where Java and Maven are
 	$(BIN)/rater warm-up
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m ""
+
+kafka: $(VENV)/.dev ## only the tests with a real Apache Kafka
+	$(BIN)/python -m pytest -m kafka tests/kafka
 
 plain: $(VENV)/.dev ## the tests of core and contract with every kernel as plain Python: slow, debuggable
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n 2 tests/core tests/contract
@@ -40,9 +43,11 @@ bench: $(VENV)/.dev ## records a second, on this machine
 wheel: $(VENV)/.dev ## dist/rater-*.whl
 	$(BIN)/python -m hatchling build --target wheel
 
-lock: .venv-lock/.made ## resolve the dependencies anew and write both locks
+lock: .venv-lock/.made ## resolve the dependencies anew and write all locks
 	$(COMPILE) --build-deps-for=wheel --build-deps-for=editable --output-file=requirements.lock pyproject.toml
-	$(COMPILE) --build-deps-for=wheel --build-deps-for=editable --extra=dev --constraint=requirements.lock \
+	$(COMPILE) --build-deps-for=wheel --build-deps-for=editable --extra=kafka --constraint=requirements.lock \
+		--output-file=requirements-kafka.lock pyproject.toml
+	$(COMPILE) --build-deps-for=wheel --build-deps-for=editable --extra=kafka --extra=dev --constraint=requirements-kafka.lock \
 		--output-file=requirements-dev.lock pyproject.toml
 
 clean: ## outputs, builds and caches; .venv stays

@@ -1,31 +1,51 @@
-"""`python -m benchmarks [engine|files|decks] [--json] [--quick]`: the canonical workload, measured on this machine."""
+"""`python -m benchmarks [engine|files|decks|kafka] [--json] [--quick]`: the canonical workload, measured on this machine."""
 
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from benchmarks.report import Line, machine, print_json, print_table
 
-NAMES = ("engine", "files", "decks")
-LATER = ("kafka",)
+NAMES = ("engine", "files", "decks", "kafka")
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="engine|files|decks", help="What to measure; all when left out.")
+    parser.add_argument("names", nargs="*", metavar="|".join(NAMES), help="What to measure; all when left out.")
     parser.add_argument("--json", action="store_true", help="One object a line on standard output and nothing else.")
-    parser.add_argument("--quick", action="store_true", help="Less of everything: about a minute in all.")
+    parser.add_argument("--quick", action="store_true", help="Less of everything: a few minutes in all.")
+    kafka = parser.add_argument_group("kafka")
+    kafka.add_argument("--large", action="store_true", help="Also restore a million accounts and ten million ids.")
+    kafka.add_argument(
+        "--peers", action="store_true", help="Also Quix Streams, Faust and confluent-kafka, installed apart."
+    )
+    kafka.add_argument("--peers-python", type=Path, metavar="FILE", help="An interpreter that has them already.")
+    kafka.add_argument("--streams", type=Path, metavar="FOLDER", help="Sources of the Kafka Streams application.")
     found = parser.parse_args(arguments)
     for name in found.names:
-        if name in LATER:
-            parser.error(f"'{name}' is not in this version: it comes with the Kafka door. Expected: {' '.join(NAMES)}")
         if name not in NAMES:
             parser.error(f"'{name}' is no benchmark; expected one or more of: {' '.join(NAMES)}")
+    why = _no_kafka()
+    if why is not None and "kafka" in found.names:
+        parser.error(f"'kafka' cannot run here: {why}")
+    if not found.names:
+        found.names = [name for name in NAMES if name != "kafka" or why is None]
+        if why is not None:
+            print(f"benchmarks: kafka is left out: {why}", file=sys.stderr)
     return found
 
 
-def _lines(names: list[str], quick: bool) -> Iterator[Line]:
+def _no_kafka() -> str | None:
+    """Why no broker can be measured here, or None."""
+    from tests.kafka import broker
+
+    return broker.missing()
+
+
+def _lines(found: argparse.Namespace) -> Iterator[Line]:
     yield machine()
+    names, quick = found.names, found.quick
     if "engine" in names:
         from benchmarks import engine
 
@@ -38,12 +58,15 @@ def _lines(names: list[str], quick: bool) -> Iterator[Line]:
         from benchmarks import files
 
         yield from files.run(files.QUICK if quick else files.Sizes())
+    if "kafka" in names:
+        from benchmarks import kafka
+
+        yield from kafka.run(kafka.sizes(quick, found.large, found.peers, found.peers_python, found.streams))
 
 
 def main(arguments: list[str] | None = None) -> int:
     found = _arguments(arguments)
-    lines = _lines(found.names or list(NAMES), found.quick)
-    (print_json if found.json else print_table)(lines)
+    (print_json if found.json else print_table)(_lines(found))
     return 0
 
 

@@ -69,15 +69,23 @@ class Watermark:
 
 
 def decode_watermark(raw: bytes, where: str) -> Watermark:
-    fields = orjson.loads(raw)
-    version = fields.pop("v", None)
+    try:
+        fields = orjson.loads(raw)
+        version = fields.pop("v", None)
+    except (orjson.JSONDecodeError, AttributeError):
+        raise ChangelogProblem(f"{where}: the watermark is not a JSON object: {raw[:60]!r}") from None
     if version != 1:
         raise ChangelogProblem(f"{where}: a watermark of version {version}; this rater reads version 1")
-    if fields["layout"] != LAYOUT:
+    if fields.get("layout") != LAYOUT:
         raise ChangelogProblem(
-            f"{where}: rows of layout {fields['layout']}; this rater reads layout {LAYOUT}. Run the version that wrote them"
+            f"{where}: rows of layout {fields.get('layout')}; this rater reads layout {LAYOUT}. Run the version that wrote them"
         )
+    if fields.keys() != FIELDS or fields["rows"].keys() != SHELVES.keys() or fields["free"].keys() != SHELVES.keys():
+        raise ChangelogProblem(f"{where}: a watermark with other fields than rater's: {' '.join(sorted(fields))}")
     return Watermark(**{**fields, "decks": tuple(fields["decks"])})
+
+
+FIELDS = frozenset(Watermark.__dataclass_fields__)
 
 
 def row_counts(state: State) -> dict[str, int]:
@@ -240,6 +248,14 @@ class RowsRead:
         flat_rows[: have * size] = self._flat[name]
         present[:have] = self._present[name]
         self._flat[name], self._present[name] = flat_rows, present
+
+    def row_beyond(self, watermark: Watermark) -> tuple[str, int] | None:
+        """A row that is there although the watermark does not count it: nothing restores it, and rater never wrote it."""
+        for name in NAMES:
+            more = np.flatnonzero(self._present[name][watermark.rows[name] :])
+            if more.size:
+                return name, watermark.rows[name] + int(more[0])
+        return None
 
     def into(self, state: State, watermark: Watermark) -> None:
         """Fill the state's shelves as the watermark counts them. Raises `ChangelogProblem` for a row that is not there."""

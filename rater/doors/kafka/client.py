@@ -10,7 +10,7 @@ from rater.doors.kafka.client_fetch import KafkaReader
 from rater.doors.kafka.client_member import KafkaMember
 from rater.doors.kafka.client_pump import Sizes
 from rater.doors.kafka.client_writer import KafkaWriter
-from rater.doors.kafka.log import Assigned, LogProblem, Refused, Revoked
+from rater.doors.kafka.log import Assigned, LogProblem, Place, Refused, Revoked
 
 REQUEST_TIMEOUT_MS = 10_000
 
@@ -67,6 +67,16 @@ class KafkaLog:
         try:
             async with within(self._connection.deadline_s, "asking for partitions", f"DESCRIBE on {', '.join(topics)}"):
                 return await client_connection.partition_counts(client, topics)
+        finally:
+            await close_client(client)
+
+    async def group_offsets(self, group: str, places: Sequence[Place]) -> dict[Place, int]:
+        client = await self._connection.open()
+        try:
+            async with within(
+                self._connection.deadline_s, f"group {group}: asking for its offsets", f"DESCRIBE on group {group}"
+            ):
+                return await client_connection.group_offsets(client, group, places)
         finally:
             await close_client(client)
 

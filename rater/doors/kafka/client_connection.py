@@ -18,8 +18,9 @@ from typing import Any
 import aiokafka
 import aiokafka.client
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.conn import create_conn
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from rater.doors.kafka.log import Fenced, LogProblem, LogTimeout, Place, Refused
@@ -223,6 +224,29 @@ async def partition_counts(client: AIOKafkaClient, topics: Collection[str]) -> d
         elif error not in (errors.UnknownTopicOrPartitionError, errors.LeaderNotAvailableError):
             raise LogProblem(f"topic {topic}: asked for its partitions, the broker answers {error.__name__}")
     return counts
+
+
+async def group_offsets(client: AIOKafkaClient, group: str, places: Collection[Place]) -> dict[Place, int]:
+    """A group's offsets as its coordinator knows them, asked from outside; places without one are left out."""
+    by_topic: dict[str, list[int]] = {}
+    for place in places:
+        by_topic.setdefault(place.topic, []).append(place.partition)
+    while True:
+        try:
+            node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+            response = await client.send(node, OffsetFetchRequest(group, list(by_topic.items())))
+            break
+        except (errors.CoordinatorNotAvailableError, errors.KafkaConnectionError, errors.NodeNotReadyError) as problem:
+            log.info("asking for the offsets of group %s: %s", group, problem_text(problem))
+            await asyncio.sleep(BACKOFF_S)
+    found: dict[Place, int] = {}
+    for topic, partitions in response.topics:
+        for number, offset, _, error_code in partitions:
+            if error_code or response.error_code:
+                raise errors.for_code(error_code or response.error_code)()
+            if offset >= 0:
+                found[Place(topic, number)] = offset
+    return found
 
 
 async def ask_any(client: AIOKafkaClient, request: Any) -> Any:

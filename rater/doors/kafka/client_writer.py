@@ -132,9 +132,9 @@ class KafkaWriter:
         async with self._step(f"writing {count} records to {place}", f"WRITE on topic {place.topic}"):
             self._under_way += 1
             try:
-                await self._topics.require(self._producer.client, [place])
                 batch = FramedBatch(body, count, self._clock_ms())
-                async with self._turns[place]:  # the accumulator takes one at a time and lets others overtake
+                async with self._turns[place]:  # whoever waits for the topic or for room could be overtaken
+                    await self._topics.require(self._producer.client, [place])
                     written = await self._producer.send_batch(batch, place.topic, partition=place.partition)
                 first = int((await written).offset)
             finally:

@@ -1,6 +1,7 @@
 """`rater topics`: make and check the topics of a deployment. The front door hooks the group in."""
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def _require_kafka() -> None:
         import aiokafka  # noqa: F401
     except ImportError:
         raise click.UsageError("this needs the Kafka packages; install them with: pip install 'rater[kafka]'") from None
+    # Where no log is set up, what the client says of each failed try would go to the terminal beside our one sentence.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 
 def _print_json(value: dict[str, object]) -> None:

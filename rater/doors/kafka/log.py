@@ -148,4 +148,7 @@ class Log(Protocol):
     async def partition_counts(self, topics: Sequence[str]) -> dict[str, int]:
         """How many partitions each topic has; topics that are not there are left out."""
 
+    async def group_offsets(self, group: str, places: Sequence[Place]) -> dict[Place, int]:
+        """The committed offsets of a group, without joining it; places that have none are left out."""
+
     async def close(self) -> None: ...

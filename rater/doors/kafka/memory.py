@@ -88,6 +88,13 @@ class MemoryLog:
         await self.broker.after("partition_counts")
         return counts
 
+    async def group_offsets(self, group: str, places: Sequence[Place]) -> dict[Place, int]:
+        await self.broker.before("group_offsets")
+        known = self._groups[group].offsets if group in self._groups else {}
+        found = {place: known[place] for place in places if place in known}
+        await self.broker.after("group_offsets")
+        return found
+
     async def close(self) -> None:
         """Nothing to let go of; members and writers are closed by who opened them."""
 

@@ -215,9 +215,10 @@ def scan_blocks(
             key_start, key_end = span(buffer, at, record_end)
             start, value_end = span(buffer, key_end, record_end)
             headers, at = varint(buffer, value_end, record_end)
-            # offsets rise within a batch and stay inside it; a record without headers ends where it says
-            if at > record_end or headers < 0 or (headers == 0 and at != record_end):
+            # headers are skipped, of at least two bytes each; without them a record ends here
+            if at > record_end or headers < 0 or headers > record_end - at or (headers == 0 and at != record_end):
                 return found, block, place
+            # offsets rise within a batch and stay inside it
             if delta <= last or delta >= blocks[block, NEXT] - blocks[block, FIRST]:
                 return found, block, place
             last, at = delta, record_end

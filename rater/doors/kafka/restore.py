@@ -75,8 +75,16 @@ class LinesRead:
             self._take_line(records.raw(place), int(records.offsets[place]))
 
     def _take_line(self, raw: bytes, offset: int) -> None:
-        line = orjson.loads(raw)
-        batch, digest = line["batch"], digest_of(raw)
+        try:
+            line = orjson.loads(raw)
+            batch, digest = line["batch"], digest_of(raw)
+            ids = base64.b64decode(line["seen_b64"], validate=True)
+            end = JournalEnd(batch, line["cdrs"][2], line["commands"][2], line["state_digest"], digest)
+        except (ValueError, KeyError, TypeError, IndexError):
+            raise JournalProblem(
+                f"{self.where}, offset {offset}: not a line that rater writes: {raw[:60]!r}; another program writes to this topic, "
+                "or it was damaged: restore it from a backup"
+            ) from None
         if self._after is not None and batch <= self._after.batch:
             if batch == self._after.batch and digest != self._after.journal_digest:
                 raise BaseUnusable(f"{self.where}, offset {offset}: batch {batch} is not the one the base ends with")
@@ -94,8 +102,8 @@ class LinesRead:
             raise JournalProblem(
                 f"{problem}; lines were deleted or written by another program. Expected retention.ms=-1: ids seen live here"
             )
-        self.ids.append(base64.b64decode(line["seen_b64"]))
-        self.end = JournalEnd(batch, line["cdrs"][2], line["commands"][2], line["state_digest"], digest)
+        self.ids.append(ids)
+        self.end = end
         self.line_offset = offset
         self.lines += 1
 

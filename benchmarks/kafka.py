@@ -1,0 +1,295 @@
+"""`rater worker` on a real broker: what a call costs it, how long a call takes through it, and what others need.
+
+Everything is measured in one run, on one broker, on this machine, so read the ratios first. The canonical workload lies in
+four partitions. The worker is the real command in a process of its own; its pace is that of the group's committed offsets,
+its CPU that of the system's account of the process, both from the first committed batch of calls to the last. "Warm" is
+the second half of the records, as the Kafka Streams application counts it. The broker's own CPU is in no figure but its own.
+"""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import kafka_delay, kafka_large
+from benchmarks.kafka_peers import (
+    Peer,
+    PeerFailed,
+    Took,
+    environment_for_peers,
+    measure,
+    measure_streams,
+    streams_folder,
+    streams_missing,
+)
+from benchmarks.kafka_scene import (
+    PARTITIONS,
+    Pace,
+    Scene,
+    Worker,
+    bodies_by_partition,
+    both_paces,
+    broker_name,
+    cpu_s_of,
+    java_pid,
+    memory_mib_of,
+    wait_until,
+    watch,
+)
+from benchmarks.report import Goal, Line, figure, progress
+from benchmarks.workload import Shape, calls, commands, write_deck
+from rater.doors.kafka.names import CDRS, COMMANDS, Names
+from tests.kafka.broker import KafkaCluster
+
+CALLS_PER_S_MIN = 150_000
+STREAMS_SHARE_MAX = 0.5
+P99_MS_MAX = 60.0
+DELAY_COMMIT_MS = 20
+DELAY_BODIES_PER_S = 400  # over all partitions: a producer with a linger of 10 ms
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured. Peers get fewer records where they are slow."""
+
+    calls: int = 1_000_000  # for one worker, and as many again for two
+    floor: int = 300_000
+    tenants: int = 10_000
+    prefixes: int = 6_000
+    delay_s: float = 20.0
+    confluent: int = 300_000
+    quix: int = 100_000
+    faust: int = 30_000
+    streams: int = 1_000_000
+    heap: str = "1g"
+    peers: bool = False
+    peers_python: Path | None = None  # an environment that has the peers already
+    large: bool = False
+    crowd: kafka_large.Crowd = field(default_factory=kafka_large.Crowd)
+    streams_folder: Path | None = None
+
+
+QUICK = Sizes(
+    calls=300_000,
+    floor=100_000,
+    delay_s=8.0,
+    confluent=100_000,
+    quix=30_000,
+    faust=10_000,
+    streams=300_000,
+    crowd=kafka_large.QUICK,
+)
+
+
+def sizes(quick: bool, large: bool, with_peers: bool, peers_python: Path | None, streams_at: Path | None) -> Sizes:
+    """What was asked for on the command line."""
+    return replace(
+        QUICK if quick else Sizes(), large=large, peers=with_peers or peers_python is not None, peers_python=peers_python,
+        streams_folder=streams_at,
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Found:
+    """What the last line sums up."""
+
+    one: tuple[Pace, Pace] | None = None
+    floor: Took | None = None
+    streams: Took | None = None
+    p99_ms: float | None = None
+    absent: dict[str, str] = field(default_factory=dict)
+
+
+def pace_lines(name: str, whole: Pace, warm: Pace, goal: Goal | None, **more: Any) -> list[Line]:
+    size = {"calls": whole.records, "wall_s": round(whole.wall_s, 2)}
+    return [
+        figure("kafka", f"{name}, calls", whole.per_s, "calls/s", goal, **size, warm=round(warm.per_s), **more),
+        figure("kafka", f"{name}, CPU", whole.cpu_us, "us/call", None, warm=round(warm.cpu_us, 3)),
+    ]
+
+
+def took_lines(name: str, took: Took) -> list[Line]:
+    return [
+        figure(
+            "kafka", f"{name}, CPU", took.us_cpu, "us/call", None, warm=round(took.warm_us_cpu, 3), calls=took.records
+        ),
+        figure("kafka", f"{name}, wall", took.us_wall, "us/call", None, warm=round(took.warm_us_wall, 3)),
+    ]
+
+
+# --- the worker --------------------------------------------------------------------------------------------------------
+
+
+def open_accounts(scene: Scene, lines: list[bytes]) -> Iterator[Line]:
+    """Commands first, by a worker that is then stopped: what is timed later begins with a restore, outside the clock."""
+    scene.fill(COMMANDS, bodies_by_partition(lines))
+    worker, offsets = Worker(scene, "worker-0"), scene.offsets()
+    try:
+        samples = watch(offsets, [worker], COMMANDS)
+    finally:
+        worker.stop()
+        offsets.close()
+    opened = samples[-1].done - samples[0].done
+    yield figure(
+        "kafka", "open accounts, start-up included", samples[-1].at_s - samples[0].at_s, "s", None, commands=opened
+    )
+
+
+def rate(scene: Scene, workers: int) -> tuple[Pace, Pace, float, float]:
+    """What the workers need for all calls that wait: whole, warm, highest memory of one (MiB), the broker's CPU (us a call)."""
+    offsets = scene.offsets()
+    running = [Worker(scene, f"worker-{number}", group_instance_id=f"bench-{number}") for number in range(workers)]
+    try:
+        before = cpu_s_of(java_pid(scene.cluster))
+        samples = watch(offsets, running)
+        broker_us = (cpu_s_of(java_pid(scene.cluster)) - before) / (samples[-1].done - samples[0].done) * 1e6
+        peak = max(memory_mib_of(worker.pid, "VmHWM") for worker in running)
+        return *both_paces(samples), peak, broker_us
+    finally:
+        for worker in running:
+            worker.stop()
+        offsets.close()
+
+
+def one_worker(scene: Scene, found: Found, lines: list[bytes]) -> Iterator[Line]:
+    progress("kafka: one worker")
+    fill_s = scene.fill(CDRS, bodies_by_partition(lines))
+    yield figure("kafka", "fill", len(lines) / fill_s, "calls/s", None, partitions=PARTITIONS)
+    whole, warm, peak, broker_us = rate(scene, 1)
+    found.one = whole, warm
+    yield from pace_lines("one worker", whole, warm, Goal(CALLS_PER_S_MIN, at_most=False))
+    yield figure("kafka", "one worker, memory at its highest", peak, "MiB")
+    yield figure("kafka", "broker, CPU while one worker rates", broker_us, "us/call")
+
+
+def two_workers(scene: Scene, lines: list[bytes]) -> Iterator[Line]:
+    progress("kafka: two workers")
+    scene.fill(CDRS, bodies_by_partition(lines))
+    whole, warm, _, _ = rate(scene, 2)
+    yield from pace_lines("two workers", whole, warm, None, read="warm: the first half has the group's rebalance in it")
+
+
+def delay(scene: Scene, found: Found, lines: list[bytes], per_s: float) -> Iterator[Line]:
+    """At half of what one worker can do."""
+    progress("kafka: delay")
+    limit = max(int(per_s / DELAY_BODIES_PER_S) * 340, 2_000)  # bytes of a body, at 327 a call and its framing
+    worker = Worker(scene, "worker-0", commit_interval_ms=str(DELAY_COMMIT_MS))
+    try:
+        wait_until(lambda: worker.running() == PARTITIONS, "a worker to begin")
+        delays, reached = asyncio.run(kafka_delay.delays_ms(scene, bodies_by_partition(lines, limit), per_s))
+    finally:
+        worker.stop()
+    kept = kafka_delay.settled(delays)
+    p50, p99, p999 = (float(value) for value in np.quantile(kept, (0.5, 0.99, 0.999)))
+    found.p99_ms = p99
+    yield figure(
+        "kafka", "append to committed rated call, p99", p99, "ms", Goal(P99_MS_MAX), p50=round(p50, 1), p999=round(p999, 1),
+        calls_per_s=round(reached), asked=round(per_s), sampled=len(kept), commit_interval_ms=DELAY_COMMIT_MS,
+    )  # fmt: skip
+
+
+# --- the others --------------------------------------------------------------------------------------------------------
+
+
+def floor(scene: Scene, found: Found, records: int) -> Iterator[Line]:
+    found.floor = measure(scene, Peer("floor: aiokafka, orjson, no rating", "floor", records), Path(sys.executable))
+    yield from took_lines("floor: aiokafka, orjson, no rating", found.floor)
+
+
+def peers_of(sizes: Sizes) -> list[Peer]:
+    return [
+        Peer("confluent-kafka loop, exactly once", "confluent_loop", sizes.confluent),
+        Peer("Quix Streams, exactly once", "quix", sizes.quix),
+        Peer("Faust agent, at least once", "faust_agent", sizes.faust, ("at_least_once",)),
+        Peer("Faust agent, exactly once", "faust_agent", sizes.faust, ("exactly_once",)),
+    ]
+
+
+def peers(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
+    if not sizes.peers:
+        found.absent |= {peer.name: "left out; --peers installs and measures it" for peer in peers_of(sizes)}
+        return
+    python = sizes.peers_python or environment_for_peers(scene.folder / "peers")
+    for peer in peers_of(sizes):
+        try:
+            yield from took_lines(peer.name, measure(scene, peer, python))
+        except PeerFailed as problem:
+            found.absent[peer.name] = str(problem)
+
+
+def streams(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
+    folder = streams_folder(sizes.streams_folder)
+    why = streams_missing(folder)
+    if why is None:
+        try:
+            found.streams = measure_streams(scene, folder, sizes.streams)
+            yield from took_lines("Kafka Streams, de-duplication, stores in memory", found.streams)
+            return
+        except PeerFailed as problem:
+            why = str(problem)
+    found.absent["Kafka Streams"] = why
+
+
+def ratios(found: Found) -> Iterator[Line]:
+    if found.one is None:
+        return
+    _, warm = found.one
+    if found.floor is not None:
+        yield figure("kafka", "worker / floor, CPU, warm", warm.cpu_us / found.floor.warm_us_cpu, "ratio")
+    if found.streams is not None:
+        share = warm.cpu_us / found.streams.warm_us_cpu
+        yield figure("kafka", "worker / Kafka Streams, CPU, warm", share, "ratio", Goal(STREAMS_SHARE_MAX))
+
+
+def summary(found: Found) -> Line:
+    """What the contract names, in one object; null where it was not measured."""
+    assert found.one is not None
+    whole, warm = found.one
+    return {
+        **figure("kafka", "summary", whole.per_s, "calls/s"),
+        "worker_cpu_us": round(warm.cpu_us, 3),
+        "worker_wall_us": round(warm.wall_us, 3),
+        "calls_per_s": round(whole.per_s),
+        "floor_cpu_us": None if found.floor is None else round(found.floor.warm_us_cpu, 3),
+        "streams_cpu_us": None if found.streams is None else round(found.streams.warm_us_cpu, 3),
+        "p99_ms": None if found.p99_ms is None else round(found.p99_ms, 1),
+        "broker": broker_name(),
+        "absent": found.absent,
+    }
+
+
+def canonical(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
+    """One worker, the floor on the same calls, two workers, the delay: one deployment, no call twice by accident."""
+    rate_guess = 300_000  # calls a second: nothing is faster, so there are calls enough for the delay
+    shape = Shape(sizes.tenants, sizes.prefixes, 2 * sizes.calls + int(rate_guess / 2 * sizes.delay_s))
+    write_deck(scene.deck, shape)
+    scene.create()
+    progress("kafka: opening accounts")
+    yield from open_accounts(scene, commands(shape))
+    progress("kafka: writing calls")
+    lines = calls(shape)
+    yield from one_worker(scene, found, lines[: sizes.calls])
+    yield from floor(scene, found, sizes.floor)
+    yield from peers(scene, found, sizes)
+    yield from streams(scene, found, sizes)
+    yield from two_workers(scene, lines[sizes.calls : 2 * sizes.calls])
+    assert found.one is not None
+    half = found.one[0].per_s / 2
+    yield from delay(scene, found, lines[2 * sizes.calls :][: int(half * sizes.delay_s)], half)
+
+
+def run(sizes: Sizes) -> Iterator[Line]:
+    found = Found()
+    with tempfile.TemporaryDirectory(prefix="rater-bench-") as name, KafkaCluster(heap=sizes.heap) as cluster:
+        folder = Path(name)
+        deck = folder / "deck"
+        yield from canonical(Scene(cluster, folder, deck, Names("bench", "bench.")), found, sizes)
+        if sizes.large:
+            yield from kafka_large.run(Scene(cluster, folder, deck, Names("large", "large.")), sizes.crowd)
+    yield from ratios(found)
+    yield summary(found)
