@@ -212,7 +212,7 @@ class KafkaCluster:
             node.folder.mkdir(parents=True)
             node.properties_file.write_text(self._properties_text(index))
         for node in self._nodes:
-            run_tool("kafka.tools.StorageTool", "format", "--cluster-id", cluster_id, "--config", str(node.properties_file),
+            run_tool("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", str(node.properties_file),
                      "--feature", "transaction.version=2", *self.format_options)  # fmt: skip
         logged = [self._launch(node) for node in self._nodes]
         for node, offset in zip(self._nodes, logged, strict=True):

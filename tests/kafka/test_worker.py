@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from benchmarks.workload import Shape, calls, commands, write_deck
 from tests.kafka.broker import KafkaCluster
+from tests.kafka.checker_io import main as checked
 from tests.kafka.workers import Deployment, Worker, ending, running
 
 Deploy = Callable[..., Deployment]
@@ -140,6 +141,10 @@ def test_two_workers_share_the_partitions_and_each_call_is_rated_once(deploy: De
             deployment.feed("cdrs", lines[2_000:])
             third.wait_running(2)
             found = rated(deployment, 3_900)
+            assert third.stop() == 0
+        assert second.stop() == 0
+    assert checked(["--bootstrap", deployment.bootstrap, "--rates", str(deployment.rates), "--app-id", deployment.name,
+                    "--topic-prefix", deployment.prefix]) == 0  # fmt: skip
     ids = [(line["tenant"], line["record_id"]) for line in found]
     assert len(ids) == len(set(ids))
     versions: dict[object, int] = {}
