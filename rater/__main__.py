@@ -26,6 +26,7 @@ Go on tomorrow:     rater rate more.jsonl.gz --rates rates/example-usd --state r
 Why this price:     rater explain --rates rates/example-usd --state rated/state.db --call call.json
 Who has what left:  rater balance contoso --state rated/state.db
 Prove the books:    rater audit --state rated/state.db --out rated
+                    rater audit --bootstrap kafka1:9092 --app-id rating-eu --rates rates/example-usd
 Check a deck:       rater deck lint rates/example-usd
 From Kafka:         rater worker --config worker.toml
 From a switch:      rater rate Master.csv --source asterisk-csv --profile pbx.toml --rates rates/example-usd
@@ -73,12 +74,13 @@ def _load_rules(rates: Path, plans: Path | None) -> Any:
 def _expected_problems() -> tuple[type[Exception], ...]:
     from rater.doors.files.balance import UnknownTenant
     from rater.doors.files.inputs import InputProblem
+    from rater.doors.files.mediate import MediationProblem
     from rater.doors.files.outputs import OutputProblem
     from rater.doors.files.store import StateProblem
     from rater.doors.kafka.log import LogProblem
     from rater.doors.kafka.settings import SettingsRefused
 
-    return InputProblem, OutputProblem, StateProblem, UnknownTenant, LogProblem, SettingsRefused
+    return InputProblem, MediationProblem, OutputProblem, StateProblem, UnknownTenant, LogProblem, SettingsRefused
 
 
 def _prepare_engine(with_kafka: bool = False) -> None:
@@ -155,6 +157,58 @@ def rate_command(calls: tuple[str, ...], rates: Path, commands: tuple[str, ...],
         show_summary(summary, request)
 
 
+@cli.command("mediate")
+@click.argument("cdrs", nargs=-1, metavar="CDRS...")
+@click.option("--source", required=True, help="What wrote the records; `rater mediate --source help` lists them.")
+@click.option("--profile", type=FILE, help="Source profile (TOML): zone, layout, tenants, numbers.")
+@click.option("--out", type=FILE, default=Path("mediated"), show_default=True, help="Folder of the output files.")
+@click.option("--follow", is_flag=True, help="Go on with the last file while it is written, until stopped.")
+@click.option("--watch", type=FILE, metavar="DIR", help="Read what is dropped into DIR, each file once, until stopped.")
+@click.option("--close", "close_", is_flag=True, help="End the calls that are still open: there is no next run.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output and nothing else.")
+def mediate_command(cdrs: tuple[str, ...], source: str, profile: Path | None, out: Path, follow: bool, watch: Path | None,
+                    close_: bool, as_json: bool) -> None:  # fmt: skip
+    """Make canonical call records of what a switch wrote: one line a billed call, a rejection with its reason for the rest.
+
+    \b
+    rater mediate Master.csv --source asterisk-csv --profile pbx.toml --out mediated
+    rater mediate /var/spool/cdr --source freeswitch-json --profile fs.toml          # a folder, .gz too
+    rater mediate /var/log/asterisk/cdr-csv/Master.csv --source asterisk-csv --profile pbx.toml --follow
+    rater mediate --watch /srv/drop --source acme --profile sbc.toml                 # files that a switch pushes
+
+    Writes cdrs.jsonl, which `rater rate` reads, and rejected-raw.jsonl. Exactly once: the same command goes on where it was
+    interrupted and passes over files that are done.
+    """
+    import signal
+
+    from rater.doors.files.mediate import STOP, MediateRequest, mediate
+    from rater.doors.files.mediate import watch as watch_folder
+    from rater.doors.files.show import progress_bar, show_mediation
+    from rater.sources import SOURCES
+
+    if source == "help":
+        click.echo("\n".join(sorted(SOURCES)))
+        return
+    if source == "canonical":
+        raise click.UsageError("--source canonical is what this command makes; rate such files with rater rate")
+    if bool(cdrs) == (watch is not None):
+        raise click.UsageError("name files or folders of call records, or --watch DIR; not both")
+    source_profile, profile_text = _load_profile(source, profile)
+    request = MediateRequest(list(cdrs), source, source_profile, profile_text, out, follow, close_)
+    if follow or watch is not None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, STOP)
+    if watch is not None:
+        tally = watch_folder(request, watch, lambda sentence: click.echo(sentence, err=True))
+    else:
+        with progress_bar(list(cdrs)) as progress:
+            tally = mediate(request, progress)
+    if as_json:
+        _print_json(tally.as_object())
+    else:
+        show_mediation(tally, out)
+
+
 def _load_profile(source: str, profile: Path | None) -> tuple[Any, str]:
     from rater.sources import SOURCES, ProfileRefused, load_profile
 
@@ -226,16 +280,49 @@ def balance_command(tenant: str, state: Path, as_json: bool) -> None:
 
 
 @cli.command("audit")
-@click.option("--state", required=True, type=FILE, help="State file of `rater rate`.")
-@click.option("--out", required=True, multiple=True, type=FILE, help="Folder of the output files. Repeatable.")
+@click.option("--state", type=FILE, help="State file of `rater rate`.")
+@click.option("--out", multiple=True, type=FILE, help="Folder of the output files. Repeatable.")
+@click.option("--bootstrap", metavar="HOST:PORT,...", help="The brokers: audit topics. [RATER_BOOTSTRAP_SERVERS]")
+@click.option("--app-id", metavar="TEXT", help="Group of the workers, a witness too. [RATER_APP_ID, else not asked]")
+@click.option("--topic-prefix", metavar="TEXT", help="Before every topic's name. [RATER_TOPIC_PREFIX, else none]")
+@click.option("--rates", type=FILE, help="Decks that the topics name. [RATER_RATES]")
+@click.option("--state-dir", type=FILE, help="A worker's folder: older decks, snapshots. [RATER_STATE_DIR, else none]")
+@click.option("--partition", "partitions", multiple=True, type=int, help="Only this one. Repeatable. [all]")
+@click.option("--config", type=FILE, help="Settings of a worker (TOML); variables RATER_* win over it.")
 @click.option("--json", "as_json", is_flag=True, help="One object on standard output and nothing else.")
-def audit_command(state: Path, out: tuple[Path, ...], as_json: bool) -> None:
+def audit_command(state: Path | None, out: tuple[Path, ...], bootstrap: str | None, app_id: str | None,
+                  topic_prefix: str | None, rates: Path | None, state_dir: Path | None, partitions: tuple[int, ...],
+                  config: Path | None, as_json: bool) -> None:  # fmt: skip
     """Derive every balance again from the log; exit status 1 and the first difference if there is any.
 
     \b
     rater audit --state rated/state.db --out rated
+    rater audit --bootstrap kafka1:9092 --app-id rating-eu --rates /etc/rater/rates --state-dir /var/lib/rater
+    rater audit --config worker.toml --partition 7
+
+    Of topics it replays each partition and compares every record of every output, the journal, the newest row of each key
+    of rater-state, and the group's offsets. It joins no group, writes nothing, and may run beside live workers.
     """
-    from rater.doors.files.audit import Difference, audit
+    of_topics = {
+        "--bootstrap": bootstrap, "--app-id": app_id, "--topic-prefix": topic_prefix, "--rates": rates,
+        "--state-dir": state_dir, "--partition": partitions or None, "--config": config,
+    }  # fmt: skip
+    given = [name for name, value in of_topics.items() if value is not None]
+    if state is not None or out:
+        if given:
+            raise click.UsageError(f"{given[0]} goes with topics, --state and --out with files; audit one of them")
+        if state is None or not out:
+            raise click.UsageError("files need both: --state FILE and --out FOLDER")
+        _audit_files(state, out, as_json)
+    elif bootstrap is None and config is None and "RATER_BOOTSTRAP_SERVERS" not in os.environ:
+        raise click.UsageError("audit what? --state FILE --out FOLDER for files, --bootstrap HOST:PORT for topics")
+    else:
+        _audit_topics(bootstrap, app_id, topic_prefix, rates, state_dir, partitions, config, as_json)
+
+
+def _audit_files(state: Path, out: tuple[Path, ...], as_json: bool) -> None:
+    from rater.doors.differences import Difference
+    from rater.doors.files.audit import audit
     from rater.doors.files.show import counting, show_audit
 
     _prepare_engine()
@@ -254,6 +341,30 @@ def audit_command(state: Path, out: tuple[Path, ...], as_json: bool) -> None:
         _print_json({"ok": True, **asdict(audited)})
     else:
         show_audit(audited)
+
+
+def _audit_topics(bootstrap: str | None, app_id: str | None, topic_prefix: str | None, rates: Path | None,
+                  state_dir: Path | None, partitions: tuple[int, ...], config: Path | None, as_json: bool) -> None:  # fmt: skip
+    require_kafka()
+    from rater.doors.files.show import counting, show_partitions_audited
+    from rater.doors.kafka.audit_command import audit_object, audit_topics
+    from rater.doors.kafka.settings import load_audit_settings
+
+    settings = load_audit_settings(
+        config, bootstrap_servers=bootstrap, app_id=app_id, topic_prefix=topic_prefix,
+        rates=None if rates is None else str(rates), state_dir=None if state_dir is None else str(state_dir),
+    )  # fmt: skip
+    _prepare_engine(with_kafka=True)
+    _load_rules(settings.rates, settings.plans)  # refused in the words of every command
+    with counting("auditing batches") as progress:
+        found = audit_topics(settings, partitions, progress)
+    told = audit_object(found)
+    if as_json:
+        _print_json(told)
+    else:
+        show_partitions_audited(told)
+    if not told["ok"]:
+        sys.exit(1)
 
 
 @cli.command("demo")

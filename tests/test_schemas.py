@@ -21,7 +21,8 @@ from tests.schema_check import SCHEMAS, SchemaMismatch, schema_of, validate
 
 # Sections 1 to 5 of the contract, and the two topics of the worker's own.
 INPUTS = ("cdrs", "account-commands")
-OUTPUTS = ("rated-cdrs", "rejected-cdrs", "rejected-commands", "account-events", "rater-journal", "rater-state")
+OUTPUTS = ("rated-cdrs", "rejected-cdrs", "rejected-commands", "account-events", "rater-journal", "rater-state",
+           "rejected-raw")  # fmt: skip
 TOPICS = INPUTS + OUTPUTS
 EXAMPLES = SCHEMAS / "examples"
 

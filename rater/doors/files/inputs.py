@@ -18,7 +18,7 @@ import numpy as np
 from rater.core.reasons import REASON_OF_TEXT
 from rater.core.words import PADDING
 from rater.pipeline import Records, SourceFault, records_of
-from rater.sources import Source, SourceRecord
+from rater.sources import Assembling, Source, SourceRecord
 
 Array = np.ndarray[Any, Any]
 
@@ -189,7 +189,13 @@ class LineStream:
 
 
 class SourceStream:
-    """Records of a switch's own files, made canonical, a batch at a time."""
+    """Records of a switch's own files, made canonical, a batch at a time.
+
+    A source that keeps calls open reads all files as one object, and what is open after the last file ends there: a
+    run of `rate` does not know whether there will be another, so such calls are rejected with all their parts and may
+    be sent again. An interrupted run begins at the first file once more and passes over what it has handed out, since
+    the calls that were open are nowhere but in the files; the same bytes are read to the same records.
+    """
 
     def __init__(
         self, names: list[str], open_source: Callable[[], Source], records_max: int, start: Place, first_offset: int
@@ -198,14 +204,23 @@ class SourceStream:
         self._place, self._offset = start, first_offset
 
     def _numbered(self) -> Iterator[tuple[SourceRecord, Place]]:
-        for number in range(self._place.file, len(self._names)):
-            skip = self._place.done if number == self._place.file else 0
+        source = self._open()
+        assembling = source if isinstance(source, Assembling) else None
+        for number in range(0 if assembling else self._place.file, len(self._names)):
             stream = open_input(self._names[number])
-            for count, record in enumerate(self._open().read(cast(BinaryIO, stream)), 1):
-                if count > skip:
-                    yield record, Place(number, count)
+            reader = assembling or self._open()
+            yield from self._unread(number, reader.read(cast(BinaryIO, stream)))
             if self._names[number] != STANDARD_INPUT:
                 stream.close()
+        if assembling:
+            yield from self._unread(len(self._names), assembling.close())
+
+    def _unread(self, number: int, records: Iterator[SourceRecord]) -> Iterator[tuple[SourceRecord, Place]]:
+        """The records of one file that an interrupted run has not handed out; the end counts as a file of its own."""
+        for count, record in enumerate(records, 1):
+            place = Place(number, count)
+            if (number, count) > (self._place.file, self._place.done):
+                yield record, place
 
     def pieces(self) -> Iterator[Piece]:
         raws: list[bytes] = []
@@ -224,7 +239,7 @@ class SourceStream:
                 yield self._piece(raws, faults, after, skipped)
                 raws, faults, taken, skipped = [], {}, 0, 0
         if taken:
-            yield self._piece(raws, faults, Place(len(self._names), 0), skipped)
+            yield self._piece(raws, faults, Place(len(self._names) + 1, 0), skipped)
 
     def _piece(self, raws: list[bytes], faults: dict[int, SourceFault], after: Place, skipped: int) -> Piece:
         records = records_of(raws, self._offset)

@@ -1,7 +1,7 @@
 """The output files of a run: appended to, made durable, and cut back to what was committed."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -20,13 +20,13 @@ class OutputProblem(Exception):
 class Outputs:
     """Open output files of one folder, positioned at their committed lengths."""
 
-    def __init__(self, folder: Path, committed: dict[str, int]) -> None:
+    def __init__(self, folder: Path, committed: dict[str, int], names: Sequence[str] = OUTPUTS) -> None:
         self.folder = folder
-        self.lengths = {name: committed.get(name, 0) for name in OUTPUTS}
+        self.lengths = {name: committed.get(name, 0) for name in names}
         self._files: dict[str, IO[bytes]] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in OUTPUTS:
+            for name in names:
                 self._files[name] = self._open(folder / name, name, bool(committed))
         except OSError as error:
             raise OutputProblem(f"{folder}: {error.strerror or error}") from None

@@ -19,6 +19,7 @@ from rich.text import Text
 from rater.doors.decks import LintReport
 from rater.doors.files.amounts import bytes_text, exact, grouped, plural, two_decimals
 from rater.doors.files.audit import Audited
+from rater.doors.files.mediate import CDRS, REJECTED_RAW, Tally
 from rater.doors.files.outputs import EVENTS, JOURNAL, RATED, REJECTED_CDRS, REJECTED_COMMANDS
 from rater.doors.files.rate import RateRequest, Summary
 from rater.doors.files.sentences import event_text
@@ -184,6 +185,22 @@ def show_summary(summary: Summary, request: RateRequest) -> None:
     table.add_row("ids kept", _ids(summary))
     table.add_row("time", _pace(0 if summary.resumed else counts.read, summary.wall_s))
     say(table, _files(request.out, request.state))
+
+
+def show_mediation(tally: Tally, out: Path) -> None:
+    """What `rater mediate` made of the records, and where to look."""
+    table = _facts("Mediated")
+    known = f" ({grouped(tally.files_known)} more were done before)" if tally.files_known else ""
+    table.add_row("files", grouped(tally.files) + known)
+    table.add_row("records read", _with_parts(tally.read, dict(tally.by_kind)))
+    table.add_row("  call records written", grouped(tally.written))
+    table.add_row("  connected", f"{grouped(tally.connected)}, {grouped(tally.billed_ms // 1000)} seconds billed")
+    table.add_row("  not billed, as the profile says", grouped(tally.not_billed))
+    table.add_row("  rejected", _with_parts(tally.rejected, dict(tally.rejected_by_reason)))
+    files = table_of("Look at", "file", "what it holds")
+    files.add_row(str(out / CDRS), "canonical call records: what `rater rate` reads")
+    files.add_row(str(out / REJECTED_RAW), "records that became none, each with its reason and its bytes")
+    say(table, files)
 
 
 def _with_parts(count: int, parts: dict[str, int]) -> str:
@@ -366,6 +383,52 @@ def show_audit(audited: Audited) -> None:
             table.add_row(part.name, grouped(getattr(audited, part.name)))
     table.add_row("charged", charges or "nothing")
     say(table)
+
+
+def show_partitions_audited(told: dict[str, Any]) -> None:
+    """What `rater audit --bootstrap --json` prints, as a table and a verdict; what does not agree goes first."""
+    partitions: list[dict[str, Any]] = told["partitions"]
+    things: list[Any] = []
+    for one in partitions:
+        for problem, verb in ((one["difference"], "does not agree"), (one["cannot"], "cannot be audited")):
+            if problem is not None:
+                things.append(f"partition {one['partition']} {verb}: {problem}")
+    columns = (
+        "partition",
+        "batches",
+        "commands",
+        "calls",
+        "rated",
+        "rejected",
+        "duplicates",
+        "forwarded",
+        "events",
+        "tenants",
+    )
+    table = table_of("", *columns, "balance", "verdict", numbers=" ".join((*columns, "balance")))
+    for one in partitions:
+        verdict = "agrees" if one["ok"] else "differs" if one["difference"] is not None else "not audited"
+        table.add_row(*(grouped(one[name]) for name in columns), _amounts(one["balance_micros"]), verdict)
+    things.append(table)
+    things.append(f"charged {_amounts(told['charge_micros'])}; balances {_amounts(told['balance_micros'])}")
+    if not all(one["group_checked"] for one in partitions if one["ok"] and one["batches"]):
+        things.append("The group's offsets were not looked at: no --app-id")
+    gone = sum(one["gone"] for one in partitions)
+    if gone:
+        things.append(f"{plural(gone, 'output record')} had been taken by retention and could not be compared")
+    for one in partitions:
+        if one["first_batch"] > 1:
+            things.append(
+                f"partition {one['partition']}: batches before {one['first_batch']} were taken from a snapshot, their inputs are gone"
+            )
+    things.append(
+        "The topics agree with the replay, to the byte" if told["ok"] else "The topics do not agree with the replay"
+    )
+    say(*things)
+
+
+def _amounts(amounts: dict[str, int]) -> str:
+    return ", ".join(two_decimals(amount, currency) for currency, amount in sorted(amounts.items())) or "nothing"
 
 
 def show_lint(report: LintReport) -> None:
