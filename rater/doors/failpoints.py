@@ -1,7 +1,8 @@
 """Named places between two steps where a test may kill the process.
 
 `RATER_FAILPOINT=after-write:3` ends the process with SIGKILL when it comes to `after-write` for the third time: no handler
-runs and nothing is flushed, as when the machine's owner pulls it. Unset, a place costs one comparison.
+runs and nothing is flushed, as when the machine's owner pulls it. `after-write:3:stop` makes a zombie of it: SIGSTOP, until
+somebody sends SIGCONT. Unset, a place costs one comparison.
 """
 
 import os
@@ -29,14 +30,15 @@ FAILPOINTS = (
     "in-revoke",
 )
 
-_name, _, _count = os.environ.get("RATER_FAILPOINT", "").partition(":")
+_name, _count, _how = (os.environ.get("RATER_FAILPOINT", "") + "::").split(":")[:3]
 _left = int(_count or "1")
+_signal = signal.SIGSTOP if _how == "stop" else signal.SIGKILL
 
 
 def reached(name: str) -> None:
-    """Die here if the environment says so."""
+    """Die, or stand still, here if the environment says so."""
     global _left
     if name == _name:
         _left -= 1
         if _left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), _signal)

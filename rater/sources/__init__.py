@@ -9,15 +9,32 @@ from pathlib import Path
 from types import MappingProxyType
 
 from rater.sources.asterisk import AsteriskCsv
+from rater.sources.asterisk_json import AsteriskJson
+from rater.sources.cucm import Cucm
+from rater.sources.delimited import Delimited
+from rater.sources.freeswitch_csv import FreeswitchCsv
+from rater.sources.freeswitch_json import FreeswitchEvent, FreeswitchJson
 from rater.sources.graph import GraphDirectRouting, GraphPstn
+from rater.sources.kamailio import Kamailio
+from rater.sources.nchf import Nchf
+from rater.sources.opensips import OpenSips
 from rater.sources.profile import ProfileRefused, SourceProfile, read_profile
-from rater.sources.record import Source, SourceRecord
+from rater.sources.record import Assembling, Source, SourceRecord
 
 SOURCES: Mapping[str, Callable[[SourceProfile], Source]] = MappingProxyType(
     {
         "asterisk-csv": AsteriskCsv,
+        "asterisk-json": AsteriskJson,
+        "freeswitch-csv": FreeswitchCsv,
+        "freeswitch-json": FreeswitchJson,
+        "freeswitch-event": FreeswitchEvent,
         "graph-pstn": GraphPstn,
         "graph-direct-routing": GraphDirectRouting,
+        "delimited": Delimited,
+        "kamailio": Kamailio,
+        "opensips": OpenSips,
+        "3gpp-json": Nchf,
+        "cucm": Cucm,
     }
 )
 
@@ -38,4 +55,13 @@ def load_profile(path: Path) -> SourceProfile:
     return profile
 
 
-__all__ = ["SOURCES", "ProfileRefused", "Source", "SourceProfile", "SourceRecord", "load_profile", "open_source"]
+__all__ = [
+    "SOURCES",
+    "Assembling",
+    "ProfileRefused",
+    "Source",
+    "SourceProfile",
+    "SourceRecord",
+    "load_profile",
+    "open_source",
+]

@@ -146,12 +146,8 @@ def columns_missing(places: Mapping[str, int], wanted: list[tuple[str, str]]) ->
 def check_profile(profile: SourceProfile, settings: Settings) -> None:
     if not profile.switch:
         raise profile.refuse("switch", "nothing", "the name of this switch; two switches may give the same uniqueid")
-    if not profile.zone:
-        raise profile.refuse(
-            "zone", "nothing", "'UTC' (usegmtime=yes) or an IANA zone: Asterisk writes wall-clock times without a zone"
-        )
-    if not profile.call_types.by:
-        raise profile.refuse("[call_types] by", "nothing", "one of dcontext, trunks, numbers")
+    if profile.call_types.by in ("", "column"):
+        raise profile.refuse("[call_types] by", repr(profile.call_types.by), "one of dcontext, trunks, numbers")
     if profile.call_types.by == "dcontext" and not profile.call_types.known:
         raise profile.refuse("[call_types.map]", "nothing", "a call type for each dcontext, '*' for any other")
     if profile.call_types.by == "trunks" and not profile.call_types.trunks:
@@ -167,3 +163,10 @@ def check_profile(profile: SourceProfile, settings: Settings) -> None:
         lacking = columns_missing(column_places(settings.columns), columns_wanted(profile, settings))
         if lacking:
             raise profile.refuse("[asterisk] layout", "a layout without " + lacking, "a layout that has these columns")
+
+
+def check_zone(profile: SourceProfile) -> None:
+    if not profile.zone:
+        raise profile.refuse(
+            "zone", "nothing", "'UTC' (usegmtime=yes) or an IANA zone: Asterisk writes wall-clock times without a zone"
+        )

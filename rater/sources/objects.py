@@ -23,6 +23,7 @@ MEMBER = STRING + rb"\s*+:\s*+(?:" + STRING + rb"|" + SCALAR + rb")\s*+"
 FLAT_ROW = re.compile(rb'\{(?:[^"{}\[\]]++|' + STRING + rb")*+\}")
 PAGE_HEAD = re.compile(rb"\{\s*+(?:(?!\"value\"\s*+:)" + MEMBER + rb",\s*+)*+\"value\"\s*+:\s*+\[")
 PAGE_TAIL = re.compile(rb"\]\s*+(?:,\s*+" + MEMBER + rb")*+\}")
+PAGE_KEY = b'"value"'
 BRACES = re.compile(STRING + rb'|[{}]|"')
 BETWEEN = re.compile(rb"(?:[\s,\x1e]|\xef\xbb\xbf)*+")
 NEXT_ROW = re.compile(rb"\}(?=\s*,\s*\{)|\}(?=\s*\])|\n(?=[ \t]*\{)")
@@ -116,6 +117,9 @@ class Objects:
 
     def row(self) -> Piece | None:
         """The row that begins here; None when it is the head of a page."""
+        whole = self.whole()
+        if whole is not None:
+            return whole
         flat = FLAT_ROW.match(self.held, self.at)
         if flat is None:
             head = PAGE_HEAD.match(self.held, self.at)
@@ -131,6 +135,31 @@ class Objects:
                 self.at = end
                 return Piece(raw, value)
         return self.broken()
+
+    def whole(self) -> Piece | None:
+        """The row that ends with its line, at a brace in the first column, or with the file: quick for a deep row."""
+        for end in self.likely_ends():
+            raw = self.held[self.at : end].rstrip(b" \t\r\n,")
+            if raw.endswith(b"}") and PAGE_KEY not in raw:
+                try:
+                    value = orjson.loads(raw)
+                except orjson.JSONDecodeError:
+                    continue
+                self.at += len(raw)
+                return Piece(raw, value)
+        return None
+
+    def likely_ends(self) -> Iterator[int]:
+        last = min(len(self.held), self.at + RECORD_BYTES_MAX)
+        feed = self.held.find(b"\n", self.at, last)
+        if feed >= 0:
+            yield feed
+            brace = self.held.find(b"\n}", feed, last)
+            if brace >= 0:
+                yield brace + 2
+                return
+        if self.ended and last == len(self.held):
+            yield last
 
     def closing_brace(self) -> int | None:
         depth = 0

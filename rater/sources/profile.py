@@ -143,6 +143,7 @@ class CallTypes:
     """Which call is which: by a column's value, by trunk, or by the numbers the tenants own."""
 
     by: str = ""
+    column: str = ""
     known: Mapping[str, str] = field(default_factory=no_entries)
     trunks: frozenset[str] = frozenset()
     owned: tuple[str, ...] = ()
@@ -308,12 +309,15 @@ def read_call_types(table: Table) -> CallTypes:
     if not all(number.startswith("+") and is_digits(number[1:]) for number in owned):
         raise table.refuse("owned", "a list of '+' and digits, for example ['+4420794600']")
     types = CallTypes(
-        by=table.choice("by", ("", "dcontext", "trunks", "numbers"), ""),
+        by=table.choice("by", ("", "dcontext", "column", "trunks", "numbers"), ""),
+        column=table.text("column", "the column whose value says which call it is", ""),
         known=known,
         trunks=frozenset(table.texts("trunks", "a list of channel peers, for example ['carrier1']")),
         owned=owned,
         **targets,
     )
+    if (types.by == "column") != bool(types.column):
+        raise table.refuse("column", "a column with by = 'column', none otherwise")
     table.done()
     return types
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import orjson
 
@@ -42,10 +42,13 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """One record of a switch's file.
+    """One record of a switch's file, or one call made of several (`parts` of them, their bytes joined by line feeds).
 
     `canonical` is the call record as compact JSON, or None. Then `reason` says why it is rejected, or is empty for a
-    row that is not billed on purpose, and `kind` names what it is: `leg` (the profile says so) or `header`.
+    row that is not billed on purpose, and `kind` names what it is: `leg` (the profile says so), `header`, `event` (a
+    message that is no call record), `repeat` (a part of a call, delivered before), `incomplete` (a call of which parts
+    never came) or `correction` (a part that came after its call was closed; `corrects` is the id of the call record
+    that was written, if one was).
     """
 
     raw: bytes
@@ -53,10 +56,31 @@ class SourceRecord:
     reason: str = ""
     detail: str = ""
     kind: str = "call"
+    parts: int = 1
+    corrects: str = ""
 
 
 class Source(Protocol):
     def read(self, stream: BinaryIO) -> Iterator[SourceRecord]: ...
+
+
+@runtime_checkable
+class Assembling(Source, Protocol):
+    """A source that keeps calls open from one `read` to the next, because a call's records may lie in several files.
+
+    One object reads all files of a run. A door that has a next run writes `open_calls()` down together with the place
+    up to which it has read, in one act, and gives it to `resume` before it reads on from there; nothing is then lost
+    or doubled, however often it is interrupted. `close(until_ms)` ends the calls whose time-out has passed at that
+    record time (a door that knows how far time has come may call it; records that are read do so by themselves).
+    `close()` ends everything: for a door that has no next run. Calls that lack a part end as rejections with all their
+    parts, so that these can be sent again together with what was missing.
+    """
+
+    def open_calls(self) -> bytes: ...
+
+    def resume(self, state: bytes) -> None: ...
+
+    def close(self, until_ms: int | None = None) -> Iterator[SourceRecord]: ...
 
 
 class Unusable(Exception):

@@ -43,6 +43,7 @@ class Side(Enum):
 class Rule:
     """What happens to the next `times` frames of an API on one side, and which were caught.
 
+    `holding`: only frames with these bytes in them, a transactional id for example.
     `cut` closes the client's connection when one is caught. Drop: never `release`. Delay: release later.
     """
 
@@ -50,6 +51,7 @@ class Rule:
     side: Side
     times: int
     cut: bool
+    holding: bytes = b""
     caught: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     held: list[tuple[asyncio.StreamWriter, bytes]] = field(default_factory=list)
     answered: list[bytes] = field(default_factory=list)  # what the broker said to requests that were held
@@ -93,14 +95,16 @@ class Proxy:
     def bootstrap(self) -> str:
         return f"{HOST}:{self.port}"
 
-    def catch(self, api: Api, side: Side = Side.REQUEST, *, times: int = 1, cut: bool = False) -> Rule:
-        rule = Rule(api, side, times, cut)
+    def catch(
+        self, api: Api, side: Side = Side.REQUEST, *, times: int = 1, cut: bool = False, holding: bytes = b""
+    ) -> Rule:
+        rule = Rule(api, side, times, cut, holding)
         self._rules.append(rule)
         return rule
 
-    def _rule(self, api: int, side: Side) -> Rule | None:
+    def _rule(self, api: int, side: Side, frame: bytes) -> Rule | None:
         for rule in self._rules:
-            if rule.api == api and rule.side is side and rule.times > 0:
+            if rule.api == api and rule.side is side and rule.times > 0 and rule.holding in frame:
                 rule.times -= 1
                 return rule
         return None
@@ -151,7 +155,7 @@ class Pipe:
             api, _, correlation = REQUEST.unpack_from(frame, LENGTH.size)
             self._apis[correlation] = api
             self._proxy.requests.append((api, frame))
-            rule = self._proxy._rule(api, Side.REQUEST)
+            rule = self._proxy._rule(api, Side.REQUEST, frame)
             if rule is None:
                 self._to_broker.write(frame)
                 continue
@@ -172,7 +176,7 @@ class Pipe:
             if late is not None:
                 late.answered.append(frame)
                 late.answers.release()
-            rule = self._proxy._rule(api, Side.ANSWER)
+            rule = self._proxy._rule(api, Side.ANSWER, frame)
             if rule is None:
                 if not self._to_client.is_closing():
                     self._to_client.write(frame)

@@ -18,12 +18,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
+from rater.contract.journal import digest_of
 from rater.doors.kafka.log import LogProblem, LogTimeout, Place
 from rater.doors.kafka.memory import MemoryLog, MemoryWriter
 from rater.doors.kafka.names import CDRS, COMMANDS, INPUTS, JOURNAL, STATE, TOPICS, Names
@@ -31,10 +32,18 @@ from rater.doors.kafka.record_batches import Marker, frame_few
 from rater.doors.kafka.snapshot import Base, Snapshots, SnapshotUnusable
 from rater.doors.kafka.task import BatchReport, Limits, Phase
 from tests.kafka.checker_model import Record
-from tests.kafka.simulation_check import checked, committed_of, contents_of, replayed, restores, unread_at
+from tests.kafka.simulation_check import (
+    checked,
+    committed_of,
+    contents_of,
+    records_of_block,
+    replayed,
+    restores,
+    unread_at,
+)
 from tests.kafka.simulation_input import Sent, inputs
 from tests.kafka.simulation_loop import NothingLeft, VirtualLoop
-from tests.kafka.simulation_process import PROCESS, WRITER, Process, ProcessWriter
+from tests.kafka.simulation_process import BUG, PROCESS, WRITER, Process, ProcessWriter
 
 DELAYS_S = (0.0, 0.0, 0.001, 0.004, 0.02, 0.09)
 HEAL_S = 120.0  # virtual seconds within which a healed world must have come to rest
@@ -60,10 +69,6 @@ class Weather:
     session_s: float
     static: bool
     rules_since: float
-
-    @property
-    def trouble(self) -> float:
-        return self.time_out + self.kill + self.stall
 
 
 EVENTS = ("leave", "kill", "compact", "snapshot", "offsets", "fence", "expire", "down", "read-retention", "retention")
@@ -119,7 +124,7 @@ class World:
         shape = random.Random(f"shape {seed}")
         self.weather = weather_of(shape)
         self.partitions, self.slots = shape.choice([1, 2, 2, 3]), shape.choice([1, 1, 2, 3])
-        self.sent = inputs(shape, self.partitions, shape.choice([10, 25, 50]))
+        self.sent = inputs(shape, self.partitions, shape.choice([10, 30, 60, 100]))
         self.names = Names("rater")
         self.log = MemoryLog(
             dict.fromkeys(TOPICS, self.partitions), lambda: int(1000 * loop.time()), asyncio.sleep, self.step, 1.0
@@ -130,7 +135,9 @@ class World:
         self.problems: list[str] = []
         self.timeline: list[str] = []
         self.gone: list[tuple[str, Record]] = []  # inputs that retention has deleted
-        self.copies: dict[str, list[Callable[[], bool]]] = {}  # requests on their way a second time, by transactional id
+        self.copies: dict[
+            str, list[Callable[[], bool]]
+        ] = {}  # requests on their way a second time, by transactional id
         self.moved: set[int] = set()  # partitions whose offsets an operator has moved
         self.dead_waits: list[asyncio.Future[None]] = []  # kept, so that nobody collects the tasks that wait for them
         self.healing = False
@@ -140,6 +147,7 @@ class World:
 
     def note(self, who: str, what: str) -> None:
         if self.verbose:
+            what = what.replace(str(self.folder), "")  # else no two runs were alike
             self.timeline.append(f"{self.loop.time():9.3f}  {who:8} {what}")
 
     def fault(self, kind: str, who: str = "world", what: str = "") -> None:
@@ -151,10 +159,28 @@ class World:
             self.note("world", sentence)
             self.problems.append(sentence)
 
+    def stopped(self, partition: int, why: str) -> None:
+        """A partition is stopped, and says why: never without a cause, never in a programmer's words."""
+        self.bug_if(BUG.match(why) is not None, f"exception: partition {partition} was stopped by {why}")
+        if "not here yet" in why:
+            self.faults["rules not there yet"] += 1
+        if REPAIR.search(why):
+            self.faults["stopped for a moved offset"] += 1
+            self.bug_if(
+                partition not in self.moved, f"false alarm: nobody moved offsets, but partition {partition} says: {why}"
+            )
+
     def committed(self, process: Process, partition: int, report: BatchReport) -> None:
         self.batches += 1
         mark = report.watermark
-        self.note(process.name, f"partition {partition} committed batch {mark.batch}, next {mark.next_command} {mark.next_cdr}")
+        there = any(digest_of(line) == mark.journal_digest for line in self.lines(partition))
+        self.bug_if(
+            not there, f"I9: partition {partition}: {process.name} told of batch {mark.batch} before it was committed"
+        )
+        self.note(
+            process.name,
+            f"partition {partition} committed batch {mark.batch}, next {mark.next_command} {mark.next_cdr}",
+        )
 
     # ---- faults between two awaits
 
@@ -174,18 +200,26 @@ class World:
 
     async def _trouble(self, process: Process, name: str) -> None:
         weather, chance = self.weather, self.rng.random()
+        stall = weather.stall * (8 if name.startswith("thread") else 1)  # where the processor is busy
         if name in IN_TRANSACTION or name == "commit.after":
             await self._late(name)
-        if chance < weather.delay:
+        if process.doomed and name.startswith("thread"):  # a tainted writer's process, and while a batch is decided
+            process.doomed = False
+            self.fault("stalled", process.name, f"5.0 s at {name}, its writer tainted")
+            process.stall(5.0)
+        elif chance < weather.delay:
             await asyncio.sleep(self.rng.choice(DELAYS_S))
+        elif name.startswith("listener") and chance > 0.85:
+            self.fault("slow listener", process.name, name)
+            await asyncio.sleep(self.rng.choice([0.5, 2.0]))
         elif chance > 1 - weather.kill:
             self.fault("killed", process.name, name)
             process.die(f"killed at {name}")
-        elif chance > 1 - weather.kill - weather.stall:
+        elif chance > 1 - weather.kill - stall:
             seconds = self.rng.choice([0.3, 2.0, 5.0])
             self.fault("stalled", process.name, f"{seconds} s at {name}")
             process.stall(seconds)
-        elif chance > 1 - weather.trouble and name.partition(".")[0] in MAY_TIME_OUT:
+        elif chance > 1 - weather.kill - stall - weather.time_out and name.partition(".")[0] in MAY_TIME_OUT:
             self.fault(f"time-out {name.partition('.')[2]}", process.name, name)
             await self._time_out(name)
 
@@ -209,12 +243,15 @@ class World:
         elif name == "write_offsets.after":
             self._send_again(writer, "late offsets", self.log.delay_offsets(writer.transactional_id))
         elif name == "commit.before" and self.rng.random() < 0.3:
-            self._send_again(writer, "commit lost, and late", self.log.delay_end(writer.transactional_id, Marker.COMMIT))
+            self._send_again(
+                writer, "commit lost, and late", self.log.delay_end(writer.transactional_id, Marker.COMMIT)
+            )
             await self._time_out(name)
 
     def _send_again(self, writer: ProcessWriter, kind: str, copy: Callable[[], bool]) -> None:
         self.fault(kind, writer.process.name, writer.transactional_id)
         self.copies.setdefault(writer.transactional_id, []).append(copy)
+        writer.process.doomed = self.weather.stall > 0 and self.rng.random() < 0.3
         self.loop.call_later(self.rng.choice([0.5, 1.5]), self._arrives_at_last, writer.transactional_id, copy)
 
     def _arrives_at_last(self, transactional_id: str, copy: Callable[[], bool]) -> None:
@@ -244,7 +281,9 @@ class World:
 
     def owner(self, partition: int) -> Process | None:
         """The one living process that says it runs a partition."""
-        running = [p for p in self.processes.values() if p.alive and p.phases.get(partition, (None,))[0] is Phase.RUNNING]
+        running = [
+            p for p in self.processes.values() if p.alive and p.phases.get(partition, (None,))[0] is Phase.RUNNING
+        ]
         return running[0] if len(running) == 1 else None
 
     # ---- what happens by the hour
@@ -298,7 +337,7 @@ class World:
     async def _offsets(self) -> None:
         """An operator moves or deletes the group's offset, which is seen when the partition is taken over again."""
         place = Place(self.rng.choice(INPUTS), self.rng.randrange(self.partitions))
-        if not self.log.broker.partitions[Place(JOURNAL, place.partition)].stable:
+        if not self.ends(place.partition):
             return
         offset = self.rng.choice([None, 0, self.rng.randint(0, self.log.broker.partitions[place].end)])
         self.fault("offset deleted" if offset is None else "offset moved", what=f"{place} to {offset}")
@@ -346,9 +385,11 @@ class World:
     async def _retention(self) -> None:
         """Deletes what was not read: nothing brings it back."""
         place = Place(self.rng.choice(INPUTS), self.rng.randrange(self.partitions))
-        if self.log.broker.partitions[Place(JOURNAL, place.partition)].stable:
+        since = self.ends(place.partition).get(place)
+        unread = committed_of(self.log, place, since) if since is not None else []
+        if unread:
             self.fault("retention of what was not read", what=str(place))
-            self._delete(place, self.log.broker.partitions[place].stable)
+            self._delete(place, unread[-1].offset + 1)
 
     def _delete(self, place: Place, before: int) -> None:
         start = self.log.broker.partitions[place].start
@@ -360,7 +401,7 @@ class World:
     async def produce(self) -> None:
         """In small batches, some of them in transactions of their own, which may be aborted and sent again."""
         left, rng = list(self.sent), self.rng
-        hurry = rng.choice([0.005, 0.05, 0.3])
+        hurry = rng.choice([0.02, 0.1, 0.4])
         while left:
             batch, left = left[: (count := rng.choice([1, 1, 2, 4, 12]))], left[count:]
             if rng.random() < 0.15:
@@ -421,14 +462,22 @@ class World:
 
     def restless(self) -> list[str]:
         """Why the world is not at rest."""
-        found = [f"{place}: an open transaction" for place, held in self.log.broker.partitions.items() if held.stable != held.end]
+        found = [
+            f"{place}: an open transaction"
+            for place, held in self.log.broker.partitions.items()
+            if held.stable != held.end
+        ]
         for partition in range(self.partitions):
             found += self._restless(partition)
         return found
 
     def _restless(self, partition: int) -> list[str]:
         if lost := self.lost(partition):
-            stopped = [p for p in self.processes.values() if p.alive and p.phases.get(partition, (None, ""))[0] is Phase.STOPPED]
+            stopped = [
+                p
+                for p in self.processes.values()
+                if p.alive and p.phases.get(partition, (None, ""))[0] is Phase.STOPPED
+            ]
             if any(GONE in process.phases[partition][1] for process in stopped):
                 return []
             return [f"{lost[0]}: unread records were deleted, and nobody says so"]
@@ -448,15 +497,24 @@ class World:
         told = [(p.name, *p.phases[partition]) for p in self.processes.values() if p.alive and partition in p.phases]
         return "; ".join(f"{name} {phase.value} {why}" for name, phase, why in told) or "nobody has it"
 
+    def lines(self, partition: int) -> Iterator[bytes]:
+        """Committed journal lines, the last one first."""
+        lines = self.log.broker.partitions[Place(JOURNAL, partition)]
+        for stored in reversed(lines.batches):
+            if stored.readable and stored.block.next_offset <= lines.stable:
+                yield from (record.value or b"" for record in records_of_block(stored.block, partition))
+
+    def ends(self, partition: int) -> dict[Place, int]:
+        """How far the last committed batch has read; empty for a partition that was never rated."""
+        line = next(self.lines(partition), None)
+        if line is None:
+            return {}
+        row = orjson.loads(line)
+        return {Place(CDRS, partition): row["cdrs"][2], Place(COMMANDS, partition): row["commands"][2]}
+
     def lost(self, partition: int) -> list[Place]:
         """Where retention has deleted what the partition still had to read."""
-        lines = self.log.broker.partitions[Place(JOURNAL, partition)]
-        last = committed_of(self.log, Place(JOURNAL, partition), max(lines.start, lines.stable - 40))[-1:]
-        if not last:
-            return []
-        row = orjson.loads(last[0].value or b"")
-        ends = {Place(CDRS, partition): row["cdrs"][2], Place(COMMANDS, partition): row["commands"][2]}
-        return [place for place, end in ends.items() if self.log.broker.partitions[place].start > end]
+        return [place for place, end in self.ends(partition).items() if self.log.broker.partitions[place].start > end]
 
     # ---- the end
 
@@ -469,7 +527,10 @@ class World:
         for partition in range(self.partitions):
             bases = self._bases(partition)
             self.problems += await restores(self.log, self.names, partition, bases)
-            mark = next((record for record in reversed(contents[STATE]) if record[0] == partition and record.key == b"meta"), None)
+            mark = next(
+                (record for record in reversed(contents[STATE]) if record[0] == partition and record.key == b"meta"),
+                None,
+            )
             if mark is not None and mark.value is not None:
                 key = orjson.loads(mark.value)["key"]
                 self.problems += replayed(contents, self.names, partition, self.partitions, key)
@@ -482,7 +543,9 @@ class World:
             found.append(("memory", task.base))
         for slot in range(self.slots):
             try:
-                found.append((f"snapshot {slot}", Snapshots(self.folder / str(slot), self.names.app_id).load(partition)))
+                found.append(
+                    (f"snapshot {slot}", Snapshots(self.folder / str(slot), self.names.app_id).load(partition))
+                )
             except SnapshotUnusable:
                 continue
         return found
@@ -509,12 +572,15 @@ def simulate(seed: int, verbose: bool = False) -> Report:
     shared = Path("/dev/shm")  # nosec: only faster; a snapshot is synced to it
     folder = Path(tempfile.mkdtemp(prefix="rater-", dir=shared if os.access(shared, os.W_OK) else None))
     world = World(seed, loop, folder, verbose)
-    loop.set_exception_handler(lambda _, told: world.bug_if(True, f"{told['message']}: {told.get('exception')!r}"))
+    loop.set_exception_handler(
+        lambda _, told: world.bug_if(True, f"exception: {told['message']}: {told.get('exception')!r}")
+    )
     try:
         loop.run_until_complete(world.run())
     except (NothingLeft, LogProblem) as problem:
         world.problems.append(f"I12: {problem!r}")
     finally:
+        world.verbose = False  # tasks end in no order now
         end(loop)
         shutil.rmtree(folder)
     return Report(seed, world.problems, world.faults, world.batches, world.steps, loop.time(), world.timeline)
@@ -551,7 +617,9 @@ def main(arguments: list[str]) -> int:
         if report.problems:
             bad.append(seed)
     spent = time.perf_counter() - since
-    print(f"{len(seeds)} seeds, {batches} batches, {spent:.1f} s; faults: {dict(faults.most_common())}; bad seeds: {bad}")
+    print(
+        f"{len(seeds)} seeds, {batches} batches, {spent:.1f} s; faults: {dict(faults.most_common())}; bad seeds: {bad}"
+    )
     return 1 if bad else 0
 
 

@@ -78,7 +78,9 @@ def checked(log: MemoryLog, contents: Contents, group: str, partitions: int, set
     """Every invariant that the independent checker knows."""
     kept = log.group(group).offsets
     offsets: GroupOffsets = {(place.topic, place.partition): offset for place, offset in kept.items()}
-    ends: Ends = {(place.topic, place.partition): End(held.stable, held.end) for place, held in log.broker.partitions.items()}
+    ends: Ends = {
+        (place.topic, place.partition): End(held.stable, held.end) for place, held in log.broker.partitions.items()
+    }
     for violation in check(contents, offsets, rulings().twin, partitions, ends if settled else None):
         yield str(violation)
 
@@ -176,5 +178,3 @@ def unread_at(log: MemoryLog, place: Place, since: int) -> int:
         for stored in log.broker.partitions[place].batches
         if stored.readable and stored.block.next_offset > since
     )
-
-

@@ -31,7 +31,7 @@ class Process:
 
     def __init__(self, world: "World", slot: int, life: int) -> None:
         self.world, self.slot, self.name = world, slot, f"w{slot}.{life}"
-        self.alive, self.stalled_until = True, 0.0
+        self.alive, self.stalled_until, self.doomed = True, 0.0, False
         self.phases: dict[int, tuple[Phase, str]] = {}
         self.member: MemoryMember | None = None
         weather = world.weather
@@ -78,7 +78,9 @@ class Process:
         self.world.restart_later(self)
 
     def _crashed(self, problem: BaseException) -> None:
-        self.world.bug_if(BUG.match(f"{type(problem).__name__}: ") is not None, f"{self.name} crashed: {problem!r}")
+        self.world.bug_if(
+            BUG.match(f"{type(problem).__name__}: ") is not None, f"exception: {self.name} crashed: {problem!r}"
+        )
         self.die(f"crashed: {problem}")
 
     def die(self, why: str) -> None:
@@ -140,7 +142,8 @@ class Process:
         if self.alive:
             self.phases[partition] = phase, why
             self.world.note(self.name, f"partition {partition} {phase.value} {why}")
-            self.world.bug_if(phase is Phase.STOPPED and BUG.match(why) is not None, f"partition {partition} stopped by {why}")
+            if phase is Phase.STOPPED:
+                self.world.stopped(partition, why)
 
     def restoring(self, partition: int, topic: str, read: int, offset: int, end: int) -> None:
         """Nothing to see."""
@@ -175,7 +178,9 @@ class ProcessLog:
         self._process.member = member
         return member
 
-    def _heard(self, listener: Callable[[frozenset[int]], Awaitable[None]]) -> Callable[[frozenset[int]], Awaitable[None]]:
+    def _heard(
+        self, listener: Callable[[frozenset[int]], Awaitable[None]]
+    ) -> Callable[[frozenset[int]], Awaitable[None]]:
         async def hear(numbers: frozenset[int]) -> None:
             PROCESS.set(self._process)
             self._process.world.note(self._process.name, f"{listener.__name__} {sorted(numbers)}")

@@ -19,6 +19,7 @@ aiokafka = pytest.importorskip("aiokafka")
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # noqa: E402
 
 from rater.doors.kafka.client import KafkaLog  # noqa: E402
+from rater.doors.kafka.client_connection import KnownTopics  # noqa: E402
 from rater.doors.kafka.client_fetch import KafkaReader  # noqa: E402
 from rater.doors.kafka.client_member import KafkaMember  # noqa: E402
 from rater.doors.kafka.client_pump import Sizes  # noqa: E402
@@ -245,9 +246,21 @@ def test_a_batch_too_large_is_an_error_and_nothing_of_its_transaction_is_committ
 
 
 def test_writes_to_one_place_keep_their_order(kafka: KafkaCluster) -> None:
+    """Also when the first one finds that the broker asked does not know the new topic yet, and waits."""
+
+    class LateForOne(KnownTopics):
+        waited = False
+
+        async def require(self, *asked: Any) -> None:
+            if not self.waited:
+                self.waited = True
+                await asyncio.sleep(0.1)
+            await super().require(*asked)
+
     async def test() -> None:
         place = Place(await new_topic(kafka), 0)
         log = log_on(kafka.bootstrap)
+        log._topics = LateForOne()
         writer = await log.open_writer(place.topic)
         await writer.begin()
         sent = [b"%03d" % number for number in range(60)]

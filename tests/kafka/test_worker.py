@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from benchmarks.workload import Shape, calls, commands, write_deck
 from tests.kafka.broker import KafkaCluster
 from tests.kafka.checker_io import main as checked
-from tests.kafka.workers import Deployment, Worker, ending, running
+from tests.kafka.workers import ROOT, Deployment, Worker, ending, running
 
 Deploy = Callable[..., Deployment]
 numbers = itertools.count()
@@ -167,6 +169,38 @@ def test_a_deck_comes_into_force_by_the_log_and_a_worker_without_it_says_so(depl
         stopped = worker.wait(lambda status: status["partitions"]["0"]["phase"] == "stopped", "a stopped partition")
         assert "activated deck " + "f" * 16 in stopped["partitions"]["0"]["why"]
         assert not stopped["ready"]
+
+
+def test_a_new_deck_rates_from_its_activation_on_and_survives_a_restart(deploy: Deploy, tmp_path: Path):
+    """The folder changes first, and nothing changes; the log activates, and everything after it has the new price."""
+    rates = write_deck(tmp_path / "deck", Shape(tenants=1))
+    deployment = deploy(rates=rates, partitions=1)
+    worker = deployment.worker()
+    with ending(worker):
+        worker.wait_running(1)
+        deployment.feed("account-commands", ACCOUNT)
+        deployment.feed("cdrs", [call("r-1")])
+        counted(worker, "rated", 1)
+        outbound = rates / "outbound.csv"
+        outbound.write_text(outbound.read_text("utf-8") + "999999,Nowhere,,,0.5,,,,,,\n", "utf-8")
+        deployment.feed("cdrs", [call("r-2")])
+        counted(worker, "rated", 2)
+        activated = subprocess.run(
+            [sys.executable, "-m", "rater", "deck", "activate", str(rates), "--bootstrap", deployment.bootstrap,
+             "--topic-prefix", deployment.prefix, "--json"],
+            capture_output=True, check=False, cwd=ROOT, env=deployment.environment({}),
+        )  # fmt: skip
+        assert activated.returncode == 0, activated.stderr.decode()
+        counted(worker, "commands", 4)
+        deployment.feed("cdrs", [call("r-3")])
+        counted(worker, "rated", 3)
+        worker.kill()
+    with ending(worker := deployment.worker()):
+        deployment.feed("cdrs", [call("r-4")])
+        counted(worker, "rated", 1)
+    versions = [line["deck_version"] for line in rated(deployment, 4)]
+    assert versions[0] == versions[1] != versions[2] == versions[3]
+    assert json.loads(activated.stdout)["command"]["decks"] == [versions[2]]
 
 
 def test_group_offsets_that_were_moved_stop_the_partition_and_say_how_to_set_them_back(deploy: Deploy):

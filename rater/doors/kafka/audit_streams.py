@@ -287,7 +287,9 @@ class OutputStream(Source):
         return ()
 
     async def left(self, end: int) -> Record | None:
-        """The first record before `end` that no batch has written."""
+        """The first record before `end` that no batch has written; None while no batch replayed has written any."""
+        if self.seeking:
+            return None
         while True:
             block = await self.block()
             if block is None or block.first_offset >= end:

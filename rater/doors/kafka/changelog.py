@@ -71,18 +71,26 @@ class Watermark:
 def decode_watermark(raw: bytes, where: str) -> Watermark:
     try:
         fields = orjson.loads(raw)
-        version = fields.pop("v", None)
-    except (orjson.JSONDecodeError, AttributeError):
-        raise ChangelogProblem(f"{where}: the watermark is not a JSON object: {raw[:60]!r}") from None
+    except orjson.JSONDecodeError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise ChangelogProblem(f"{where}: the watermark is not a JSON object: {raw[:60]!r}")
+    version = fields.pop("v", None)
     if version != 1:
         raise ChangelogProblem(f"{where}: a watermark of version {version}; this rater reads version 1")
     if fields.get("layout") != LAYOUT:
         raise ChangelogProblem(
             f"{where}: rows of layout {fields.get('layout')}; this rater reads layout {LAYOUT}. Run the version that wrote them"
         )
-    if fields.keys() != FIELDS or fields["rows"].keys() != SHELVES.keys() or fields["free"].keys() != SHELVES.keys():
+    if fields.keys() != FIELDS or not all(_of_every_shelf(fields[name]) for name in ("rows", "free")):
         raise ChangelogProblem(f"{where}: a watermark with other fields than rater's: {' '.join(sorted(fields))}")
+    if not isinstance(fields["decks"], list):
+        raise ChangelogProblem(f"{where}: a watermark whose decks are {fields['decks']!r}; expected a list of versions")
     return Watermark(**{**fields, "decks": tuple(fields["decks"])})
+
+
+def _of_every_shelf(counts: Any) -> bool:
+    return isinstance(counts, dict) and counts.keys() == SHELVES.keys()
 
 
 FIELDS = frozenset(Watermark.__dataclass_fields__)

@@ -10,8 +10,10 @@ from typing import Any
 import aiokafka.producer.sender
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.protocol.transaction import EndTxnRequest
 from aiokafka.structs import OffsetAndMetadata
 
+from rater.doors.failpoints import reached
 from rater.doors.kafka.client_connection import (
     CLOSE_S,
     Connection,
@@ -21,6 +23,7 @@ from rater.doors.kafka.client_connection import (
     within,
     without_creating_topics,
 )
+from rater.doors.kafka.client_requests import quick
 from rater.doors.kafka.log import Fenced, LogProblem, Place
 from rater.doors.kafka.record_batches import TRANSACTIONAL, batch_bytes
 
@@ -107,8 +110,10 @@ class KafkaWriter:
 
         async def watched(node: Any, request: Any, **options: Any) -> Any:
             began = now()
+            if request.API_KEY == EndTxnRequest.API_KEY:  # called when it is on its way and its answer is waited for
+                asyncio.get_running_loop().call_soon(reached, "during-commit")
             try:
-                return await send(node, request, **options)
+                return await send(node, quick(request), **options)
             except BaseException as problem:
                 log.warning("%s: %s: %s", self._name, type(request).__name__, problem_text(problem))
                 self._tainted = True

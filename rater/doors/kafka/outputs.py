@@ -43,11 +43,13 @@ class Written:
 def rated_bodies(outcome: Outcome, writer: BodyWriter) -> list[Body]:
     """One record a rated call: key the tenant, value the line without its line feed."""
     for block, (first, last) in zip(outcome.rated, outcome.rated_rows, strict=True):
-        rows = outcome.calls[first:last]
-        rows = rows[rows.line_end > 0]
-        ends = np.ascontiguousarray(rows.line_end)
+        # Column by column: a row is wide, and picking whole rows would copy it.
+        line_ends, key_starts, key_ends = (
+            outcome.calls[name][first:last] for name in ("line_end", "tenant_at", "tenant_end")
+        )
+        rated = line_ends > 0
+        ends, keys = line_ends[rated], (key_starts[rated], key_ends[rated])
         starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-        keys = np.ascontiguousarray(rows.tenant_at), np.ascontiguousarray(rows.tenant_end)
         writer.add(outcome.buffer, *keys, np.frombuffer(block, np.uint8), starts, ends - 1)
     return writer.finish()
 

@@ -65,6 +65,7 @@ class LinesRead:
         self.lines = 0
         self.end: JournalEnd | None = None
         self.line_offset = -1
+        self.met_base = False  # its last line is there, and the same
         self._after = base.watermark if base is not None else None
         if self._after is not None:
             mark = self._after
@@ -88,6 +89,7 @@ class LinesRead:
         if self._after is not None and batch <= self._after.batch:
             if batch == self._after.batch and digest != self._after.journal_digest:
                 raise BaseUnusable(f"{self.where}, offset {offset}: batch {batch} is not the one the base ends with")
+            self.met_base = batch == self._after.batch
             self.line_offset = offset
             return
         previous = self.end.digest if self.end is not None else NO_DIGEST
@@ -162,7 +164,7 @@ async def restore(
         if base is not None:
             raise BaseUnusable(str(gone)) from gone
         raise
-    if base is not None and lines.line_offset < 0:
+    if base is not None and not lines.met_base:
         raise BaseUnusable(f"{journal_place}: no line at offset {base.line_offset}, where the base has its last one")
     state, watermark = _assemble(base, rows, lines, str(state_place))
     return Restored(

@@ -44,13 +44,20 @@ class RuleSets:
     def _find(self, key: Key) -> None:
         try:
             self.current = load_rule_book(self._rates, self._plans)
-        except (DeckRefused, BadFile, PlansRefused, OSError) as refused:
+        except (DeckRefused, BadFile, PlansRefused, OSError, UnicodeDecodeError) as refused:
             self._say(f"{self._rates} is passed over: {refused}")
         self._remember(self.current)
         if key in self._known:
             return
         decks = [self._text("deck", version) for version in key[0]]
-        book = kept_rule_book(decks, self._text("plans", key[1]).decode())
+        plans = self._text("plans", key[1])
+        try:
+            book = kept_rule_book(decks, plans.decode())
+        except (ValueError, KeyError, TypeError, PlansRefused, DeckRefused) as problem:
+            raise DeckMissing(
+                f"{self._kept}: texts kept as {' '.join(key[0])} and {key[1]} cannot be read any more ({problem}); delete them and "
+                f"put the decks into {self._rates}"
+            ) from None
         if _key(book) != key:
             raise DeckMissing(f"{self._kept}: texts kept as {key} turn out to be {_key(book)}: changed; delete them")
         self._known[key] = book

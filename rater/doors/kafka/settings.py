@@ -314,7 +314,10 @@ WORKER_KEYS: Mapping[str, Parse] = {
 }
 
 KEYS: Mapping[str, Parse] = {**CONNECTION_KEYS, **WORKER_KEYS}
-OPTIONS = {"bootstrap_servers": "--bootstrap", "topic_prefix": "--topic-prefix"}  # how the command line calls them
+OPTIONS = {  # how the command line calls them
+    "bootstrap_servers": "--bootstrap", "topic_prefix": "--topic-prefix", "app_id": "--app-id", "rates": "--rates",
+    "state_dir": "--state-dir",
+}  # fmt: skip
 SECRETS = frozenset({"sasl_password", "ssl_key_password"})
 NEEDED = {
     "app_id": "the name of this deployment: consumer group and start of its transactional ids, for example rating-eu",
@@ -350,6 +353,32 @@ def load_connection(
     found = {key: KEYS[key](value) for key, value in values.items() if key in CONNECTION_KEYS or key == "topic_prefix"}
     _need(found, "bootstrap_servers")
     return _connection(found, values), found.get("topic_prefix", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """What `rater audit` needs of a worker's settings: without `app_id` no group is looked at, without `state_dir` no snapshot."""
+
+    connection: Connection
+    rates: Path
+    plans: Path | None = None
+    topic_prefix: str = ""
+    app_id: str | None = None
+    state_dir: Path | None = None
+
+
+AUDIT_KEYS = ("rates", "plans", "topic_prefix", "app_id", "state_dir")
+
+
+def load_audit_settings(
+    config: Path | None = None, environment: Mapping[str, str] | None = None, **given: str | None
+) -> AuditSettings:
+    """From the places a worker's settings come from; the rest of those is not looked at."""
+    values = _gather(config, environment, given)
+    found = {key: KEYS[key](value) for key, value in values.items() if key in CONNECTION_KEYS or key in AUDIT_KEYS}
+    _need(found, "bootstrap_servers", "rates")
+    own = {key: found[key] for key in AUDIT_KEYS if key in found}
+    return AuditSettings(connection=_connection(found, values), **own)
 
 
 def _gather(

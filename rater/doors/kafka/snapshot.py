@@ -16,7 +16,7 @@ import orjson
 
 from rater.core.state import SHELVES, State
 from rater.doors.failpoints import reached
-from rater.doors.kafka.changelog import LAYOUT, Watermark, decode_watermark, flat
+from rater.doors.kafka.changelog import LAYOUT, ChangelogProblem, Watermark, decode_watermark, flat
 
 Array = np.ndarray[Any, Any]
 
@@ -79,6 +79,8 @@ class Snapshots:
         """Write, make durable, rename; the bytes written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(partition)
+        for left in self.folder.glob(f"{path.stem}.*.part"):  # by a process that died while it wrote
+            left.unlink(missing_ok=True)
         beside = path.with_suffix(f".{os.getpid()}.part")
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         size = 0
@@ -118,6 +120,12 @@ class Snapshots:
             raise SnapshotUnusable(f"{path}: its digest does not fit its {len(data)} bytes: cut short or changed")
         if not body.startswith(MAGIC):
             raise SnapshotUnusable(f"{path}: not a snapshot of this version of rater")
+        try:
+            return self._base_of(path, partition, body)
+        except (ChangelogProblem, ValueError, KeyError, TypeError, AttributeError) as problem:
+            raise SnapshotUnusable(f"{path}: cannot be read as rater wrote it: {problem}") from None
+
+    def _base_of(self, path: Path, partition: int, body: bytes) -> Base:
         at = len(MAGIC) + 4
         length = int.from_bytes(body[at - 4 : at], "big")
         header = orjson.loads(body[at : at + length])

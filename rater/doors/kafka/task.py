@@ -119,6 +119,9 @@ class Fetched:
     commands: list[Block] = field(default_factory=list)
     size: int = 0
     count: int = 0
+    ends: dict[Place, int] = field(
+        default_factory=dict
+    )  # behind the blocks, and behind markers and aborted records there
 
     def add(self, blocks: dict[Place, list[Block]], calls: Place, commands: Place) -> None:
         for target, place in ((self.calls, calls), (self.commands, commands)):
@@ -165,6 +168,7 @@ class PartitionTask:
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._snapshot_due = 0.0
+        self._snapshot_batch = -1  # what the last snapshot of this task holds
         self._snapshot: asyncio.Task[None] | None = None
 
     @property
@@ -212,7 +216,7 @@ class PartitionTask:
         if never_started(restored.watermark, restored.journal, group):
             await self._begin()
         else:
-            self._adopt(restored, group)
+            await self._adopt(restored, group)
         assert self._base is not None
         mark = self._base.watermark
         self._book = self._rules.find(mark.decks, mark.plans)
@@ -220,7 +224,7 @@ class PartitionTask:
         self._member.seek(self._calls, mark.next_cdr)
         self._member.seek(self._commands, mark.next_command)
         self._member.resume((self._calls, self._commands))
-        self._snapshot_due = self._around.now() + self._limits.snapshot_interval_s
+        self._snapshot_due = self._snapshot_due or self._around.now() + self._limits.snapshot_interval_s
 
     async def _restore(self) -> Restored:
         assert self._reader is not None
@@ -239,11 +243,12 @@ class PartitionTask:
             lambda sentence: self._around.say(self.partition, sentence),
         )
 
-    def _adopt(self, restored: Restored, group: GroupOffsets) -> None:
+    async def _adopt(self, restored: Restored, group: GroupOffsets) -> None:
         """Go on where the log stands, if the witnesses agree."""
         names = WitnessNames(self._names.app_id, self.partition, self._calls.topic, self._commands.topic)
         problem = disagreement(restored.watermark, restored.journal, group, names)
         if problem is not None:
+            await self._still_alone(restored)
             raise Disagreement(problem)
         assert restored.state is not None
         assert restored.watermark is not None
@@ -254,6 +259,20 @@ class PartitionTask:
             restored.journal_offset,
             restored.line_offset,
         )
+
+    async def _still_alone(self, restored: Restored) -> None:
+        """The witnesses are heard one after the other: raises `LogProblem` if a successor has gone on meanwhile.
+
+        Then we were stalled and are fenced; nothing is wrong, and no operator must be told to move an offset.
+        """
+        assert self._reader is not None
+        for name, offset in ((STATE, restored.state_offset), (JOURNAL, restored.journal_offset)):
+            place = self._names.place(name, self.partition)
+            _, end = await self._reader.bounds(place)
+            if end > offset:
+                raise LogProblem(
+                    f"{place} grew from {offset} to {end} while it was read: another worker has taken over"
+                )
 
     async def _begin(self) -> None:
         """The very first start: batch 1 reads nothing, draws the key, and activates the rules at hand."""
@@ -276,18 +295,40 @@ class PartitionTask:
 
     async def _work(self) -> None:
         while not self._stopping.is_set():
+            if self._tainted():
+                await self._renew()
             begun = self._around.now()
             fetched = await self._gather()
+            fetched.ends = self._positions()
             if self._stopping.is_set():
                 return  # nothing of it was begun; the next owner fetches it again
+            if self._tainted():
+                continue  # taking over goes back to what was not rated
             if fetched.count or self._moved(fetched):
                 await self._rate(fetched, begun)
             if self._around.now() >= self._snapshot_due:
-                self._start_snapshot()
+                await self._start_snapshot()
 
     def _moved(self, fetched: Fetched) -> bool:
-        """A block without records (all compacted away) still moves the offsets."""
-        return bool(fetched.calls or fetched.commands)
+        """Blocks without records (all compacted away) still move the offsets, and so do markers and aborted records."""
+        assert self._base is not None
+        mark = self._base.watermark
+        further = fetched.ends and (fetched.ends[self._calls], fetched.ends[self._commands]) != (
+            mark.next_cdr,
+            mark.next_command,
+        )
+        return bool(fetched.calls or fetched.commands or further)
+
+    def _positions(self) -> dict[Place, int]:
+        """Where the inputs are read up to; empty when they were revoked just now.
+
+        Not where the last block ends: were markers left unread, and then deleted by retention together with the records
+        before them, the offsets of a partition that has nothing to do would lie before the log's start.
+        """
+        try:
+            return {place: self._member.position(place) for place in (self._calls, self._commands)}
+        except LogProblem:
+            return {}
 
     async def _gather(self) -> Fetched:
         """Everything that arrives until the commit interval is over or a batch is full."""
@@ -360,6 +401,7 @@ class PartitionTask:
         mark, state = base.watermark, base.state
         next_cdr = fetched.calls[-1].next_offset if fetched.calls else mark.next_cdr
         next_command = fetched.commands[-1].next_offset if fetched.commands else mark.next_command
+        next_cdr, next_command = fetched.ends.get(self._calls, next_cdr), fetched.ends.get(self._commands, next_command)
         written = write_outcome(outcome, self.partition, self._names, self._bodies)
         digest = state_digest(mark.state_digest, state)
         line = vouch(
@@ -388,7 +430,12 @@ class PartitionTask:
 
     async def _commit(self, decided: Decided) -> tuple[int, int]:
         """Everything of a batch in one transaction: (offset behind its state rows, offset of its journal line)."""
-        writer = await self._clean_writer()
+        writer = self._writer
+        assert writer is not None
+        if writer.tainted:
+            raise LogProblem(
+                f"partition {self.partition}: a request was repeated while a batch was decided; starting over"
+            )
         await writer.begin()
         reached("after-begin")
         ends = await _write_all(writer, decided.written)
@@ -399,23 +446,33 @@ class PartitionTask:
         await writer.commit()
         return ends[self._names.place(STATE, self.partition)], ends[self._names.place(JOURNAL, self.partition)] - 1
 
-    async def _clean_writer(self) -> Writer:
-        """A tainted writer may have a request under way that would end the next transaction: open a new one first."""
+    def _tainted(self) -> bool:
+        return self._writer is not None and self._writer.tainted
+
+    async def _renew(self) -> None:
+        """A tainted writer may have a request under way that would end the next transaction: take over anew, before it begins.
+
+        A new writer alone will not do. It fences whoever has taken this partition over since (we may have been stalled), and
+        would commit on top of what they wrote: only the logs say whether the state in memory is still the latest.
+        """
         assert self._writer is not None
-        if self._writer.tainted:
-            self._around.say(self.partition, "a request was repeated or slow: a new writer, so that it cannot do harm")
-            await self._writer.close()
-            self._writer = await self._log.open_writer(self._names.transactional_id(self.partition))
-        return self._writer
+        self._around.say(self.partition, "a request was repeated or slow: a new writer, so that it cannot do harm")
+        await self._writer.close()
+        await self._take_over()
+        self._tell(Phase.RUNNING, "")
 
     # --- snapshots -----------------------------------------------------------------------------------------------
 
-    def _start_snapshot(self) -> None:
-        """Copy the state now, write the copy beside the next batches."""
+    async def _start_snapshot(self) -> None:
+        """Copy the state now, if it has changed; write the copy beside the next batches."""
         self._snapshot_due = self._around.now() + self._limits.snapshot_interval_s
-        if self._base is None or (self._snapshot is not None and not self._snapshot.done()):
+        base = self._base
+        if base is None or (self._snapshot is not None and not self._snapshot.done()):
             return
-        image = image_of(self._base, self._names.app_id)
+        if base.watermark.batch == self._snapshot_batch:
+            return
+        image = await self._around.in_thread(lambda: image_of(base, self._names.app_id))
+        self._snapshot_batch = base.watermark.batch
         self._snapshot = asyncio.create_task(self._save(image))
 
     async def _save(self, image: Image) -> None:
@@ -459,7 +516,8 @@ class PartitionTask:
 
 
 def _versions(book: RuleBook) -> tuple[str, ...]:
-    return tuple(deck.version for deck in book.decks)
+    """Sorted: a set of decks reads the same, wherever it was found."""
+    return tuple(sorted(deck.version for deck in book.decks))
 
 
 def _records(blocks: Sequence[Block], first_offset: int) -> tuple[Records, Any]:

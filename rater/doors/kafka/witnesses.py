@@ -29,6 +29,9 @@ class GroupOffsets:
     commands: int | None
 
 
+NO_OFFSETS = GroupOffsets(None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """What the sentences call things."""
@@ -41,7 +44,7 @@ class Names:
 
 def never_started(watermark: Watermark | None, journal: JournalEnd | None, group: GroupOffsets) -> bool:
     """Nobody has ever rated this partition."""
-    return watermark is None and journal is None and group == GroupOffsets(None, None)
+    return watermark is None and journal is None and group == NO_OFFSETS
 
 
 def disagreement(
@@ -51,10 +54,10 @@ def disagreement(
     where = f"partition {names.partition}"
     if watermark is None or journal is None:
         there = [name for name, found in (("the state", watermark), ("the journal", journal)) if found is not None]
-        there += ["the group's offsets"] if group != GroupOffsets(None, None) else []
+        there += ["the group's offsets"] if group != NO_OFFSETS else []
         missing = [name for name, found in (("the state", watermark), ("the journal", journal)) if found is None]
         return (
-            f"{where}: {' and '.join(there)} exist{'s' if len(there) == 1 else ''}, but {' and '.join(missing)} "
+            f"{where}: {' and '.join(there)} exist{'s' if len(there) == 1 and group == NO_OFFSETS else ''}, but {' and '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} empty: topics were deleted or restored. Restore them from a backup; a new "
             "beginning needs a new RATER_APP_ID and a new RATER_TOPIC_PREFIX"
         )
@@ -73,8 +76,9 @@ def disagreement(
 def _between(watermark: Watermark, journal: JournalEnd) -> str | None:
     if watermark.batch != journal.batch:
         ahead = "the journal" if journal.batch > watermark.batch else "the state"
+        far = abs(journal.batch - watermark.batch)
         return (
-            f"{ahead} is {abs(journal.batch - watermark.batch)} batches ahead: the state stands at batch {watermark.batch}, "
+            f"{ahead} is {far} {'batch' if far == 1 else 'batches'} ahead: the state stands at batch {watermark.batch}, "
             f"the journal at {journal.batch}"
         )
     pairs = (

@@ -1,0 +1,463 @@
+"""Calls whose records come in parts: collected by key, in any order, over files and restarts, each call once.
+
+A part says which call it belongs to (`key`), which part it is (`name`), when (`at_ms`) and what matters in it (`facts`).
+The family decides when a call is complete and writes its record; this module keeps parts until then, and knows nothing
+of switches. What ends a call:
+
+    complete        the call record, or the family's rejection, with all parts as its bytes
+    time-out        nothing came for `close_after_ms` of record time: a rejection with all parts
+    too many open   more than `calls_max` calls or `bytes_max` bytes wait: the oldest is rejected and says so
+    too large       more than `call_bytes_max` bytes of parts in one call: rejected
+    the end         `close()` without an instant: what the next run will not be given
+
+Afterwards the call is remembered by digests. The same part again is a `repeat`; another part of it is a `correction`,
+a rejection that names the published call record. It never becomes a second call. Only a call that ended as a rejection
+opens again, when one of its own parts is sent again: nothing of it was billed, and a rejected record may be sent again.
+The last `remembered_max` calls are remembered; a whole call delivered again after that is assembled to the same bytes,
+which the engine knows by their record id.
+
+Record time is taken from the parts alone, never from the machine: the instant that `WITNESSES` different stamps have
+reached, so that single wild stamps close nothing. A call waits from the record time at which its last part came, so a
+late file closes nothing of its own; but parts of one call that come further apart than the time-out, with newer records
+between them, do miss each other. Everything here is decided by the parts and their order.
+"""
+
+import base64
+import hashlib
+import json
+from bisect import insort
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import orjson
+
+from rater.sources.profile import Table
+from rater.sources.record import NotBilled, SourceRecord, Unusable
+
+WITNESSES = 5
+STATE_VERSION = 1
+CLOSE_AFTER_S = 90_000  # 25 h: a call may last 24 h
+CALLS_MAX = 100_000
+BYTES_MAX = 268_435_456
+CALL_BYTES_MAX = 524_288
+REMEMBERED_MAX = 100_000
+REMEMBERED_BYTES_MAX = 67_108_864
+PART_OVERHEAD_BYTES = 512  # what a part costs in memory beside its own bytes, as a round figure
+DIGEST_BYTES = 8
+KEY_DIGESTS_BYTES_MAX = 65_536
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class StateRefused(Exception):
+    """Bytes that are no exported state of this source; nothing was restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One record of a call. `facts` are JSON values; two parts of one name, instant and facts are the same part.
+
+    `more` is carried along and not compared. `opens` marks a part with which calls begin, in families whose key is not
+    unique for ever: when it lies after the end of the closed call of its key, it begins the next one.
+    """
+
+    key: str
+    name: str
+    at_ms: int
+    raw: bytes
+    facts: Mapping[str, Any]
+    more: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    opens: bool = False
+
+
+class Family(Protocol):
+    """What only the family knows. Parts come sorted by time and name, each name once."""
+
+    def is_complete(self, parts: Sequence[Part]) -> bool: ...
+
+    def lacks(self, parts: Sequence[Part]) -> str:
+        """What an incomplete call waits for, in words without a number that somebody dialled: `no BYE`."""
+
+    def call(self, parts: Sequence[Part]) -> tuple[str, bytes]:
+        """Record id and call record; raises Unusable or NotBilled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    close_after_ms: int = CLOSE_AFTER_S * 1000
+    settle_ms: int = 0
+    calls_max: int = CALLS_MAX
+    bytes_max: int = BYTES_MAX
+    call_bytes_max: int = CALL_BYTES_MAX
+    remembered_max: int = REMEMBERED_MAX
+
+
+def read_limits(table: Table) -> Limits:
+    """The keys that every assembling family has in its own table of the profile."""
+    return Limits(
+        close_after_ms=table.count("close_after_s", 60, 2_678_400, CLOSE_AFTER_S) * 1000,
+        settle_ms=table.count("settle_s", 0, 86_400, 0) * 1000,
+        calls_max=table.count("open_calls_max", 1, 10_000_000, CALLS_MAX),
+    )
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """Parts by name. `since_ms` is the record time at which the last one came."""
+
+    since_ms: int
+    parts: dict[str, Part] = field(default_factory=dict)
+    contested: list[Part] = field(default_factory=list)
+    size: int = 0
+
+    def sorted(self) -> list[Part]:
+        return sorted(self.parts.values(), key=lambda part: (part.at_ms, part.name))
+
+    def everything(self) -> list[Part]:
+        return sorted([*self.parts.values(), *self.contested], key=lambda part: (part.at_ms, part.name, part.raw))
+
+
+@dataclass(slots=True)
+class ClosedCall:
+    """A call that is done: its record id, or nothing when it was rejected, its end, and the digests of its parts."""
+
+    record_id: str
+    published: bool
+    end_ms: int
+    digests: bytes
+
+    def knows(self, digest: bytes) -> bool:
+        return any(self.digests.startswith(digest, place) for place in range(0, len(self.digests), DIGEST_BYTES))
+
+    @property
+    def size(self) -> int:
+        return 256 + len(self.record_id) + len(self.digests)
+
+
+def digest_of(part: Part) -> bytes:
+    try:
+        facts = orjson.dumps([part.name, part.at_ms, part.facts], option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # text with surrogates, from bytes that are no UTF-8
+        facts = json.dumps([part.name, part.at_ms, part.facts], sort_keys=True).encode()
+    return hashlib.blake2b(facts, digest_size=DIGEST_BYTES).digest()
+
+
+def memory_key(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def bytes_of(part: Part) -> int:
+    return len(part.raw) + PART_OVERHEAD_BYTES
+
+
+class RecordTime:
+    """The greatest instant that WITNESSES different stamps have reached; with fewer stamps, the smallest of them."""
+
+    def __init__(self) -> None:
+        self.greatest: list[int] = []
+
+    def see(self, at_ms: int) -> None:
+        if at_ms in self.greatest or (len(self.greatest) == WITNESSES and at_ms < self.greatest[0]):
+            return
+        insort(self.greatest, at_ms)
+        del self.greatest[:-WITNESSES]
+
+    @property
+    def now_ms(self) -> int:
+        return self.greatest[0] if self.greatest else 0
+
+
+class Assembly:
+    """Open calls of one source. `add` and `close` hand out what is decided; `export` and `restore` carry the rest over.
+
+    Every part is answered for exactly once: the `parts` of all records handed out, and the parts still open, sum up to
+    the parts added.
+    """
+
+    def __init__(self, family: Family, limits: Limits, name: str = "") -> None:
+        self.family = family
+        self.limits = limits
+        self.name = name
+        self.time = RecordTime()
+        self.waiting: OrderedDict[str, OpenCall] = OrderedDict()
+        self.settling: OrderedDict[str, OpenCall] = OrderedDict()
+        self.closed: OrderedDict[bytes, ClosedCall] = OrderedDict()
+        self.open_bytes = 0
+        self.closed_bytes = 0
+
+    @property
+    def open_count(self) -> int:
+        return len(self.waiting) + len(self.settling)
+
+    @property
+    def open_parts(self) -> int:
+        queues = (self.waiting, self.settling)
+        return sum(len(call.parts) + len(call.contested) for queue in queues for call in queue.values())
+
+    # In.
+
+    def add(self, part: Part) -> list[SourceRecord]:
+        """What this part decides: usually nothing, or a call, or that it is a repeat; and what its instant closes."""
+        self.see(part.at_ms)
+        found = self.place(part)
+        found += self.due(self.time.now_ms)
+        while self.open_count > self.limits.calls_max or self.open_bytes > self.limits.bytes_max:
+            found.append(self.evicted())
+        return found
+
+    def see(self, at_ms: int) -> None:
+        """Let record time pass; also for records that are no parts."""
+        before_ms = self.time.now_ms
+        self.time.see(at_ms)
+        now_ms = self.time.now_ms
+        if now_ms < before_ms:  # among the first stamps only: a wild one came first
+            for queue in (self.waiting, self.settling):
+                for call in queue.values():
+                    call.since_ms = min(call.since_ms, now_ms)
+
+    def place(self, part: Part) -> list[SourceRecord]:
+        digest = digest_of(part)
+        memory = memory_key(part.key)
+        done = self.closed.get(memory)
+        if done is None or part.key in self.waiting or part.key in self.settling:
+            known = done is not None and done.published and done.knows(digest)
+            return [repeat(part)] if known else self.joined(part, digest)
+        if done.knows(digest):
+            if done.published:
+                return [repeat(part)]
+            self.forget(memory)
+            return self.joined(part, digest)
+        if part.opens and part.at_ms > done.end_ms:
+            return self.joined(part, digest)
+        if not done.published:
+            self.remember(memory, ClosedCall("", False, done.end_ms, done.digests + digest))
+        return [self.late(part, done)]
+
+    def late(self, part: Part, done: ClosedCall) -> SourceRecord:
+        if done.published:
+            why = "a part that came after its call record was written; a candidate for a correction"
+        else:
+            why = "a part that came after its call was closed and rejected; all of its parts may be sent again"
+        return SourceRecord(part.raw, None, "conflict", why, "correction", corrects=done.record_id)
+
+    def joined(self, part: Part, digest: bytes) -> list[SourceRecord]:
+        call = self.waiting.pop(part.key, None) or self.settling.pop(part.key, None) or OpenCall(0)
+        call.since_ms = self.time.now_ms
+        twin = call.parts.get(part.name)
+        if twin is not None and digest_of(twin) == digest:
+            self.queue(part.key, call)
+            return [repeat(part)]
+        if twin is None:
+            call.parts[part.name] = part
+        elif any(digest_of(other) == digest for other in call.contested if other.name == part.name):
+            self.queue(part.key, call)
+            return [repeat(part)]
+        else:
+            call.contested.append(part)
+        call.size += bytes_of(part)
+        self.open_bytes += bytes_of(part)
+        if call.size > self.limits.call_bytes_max and len(call.parts) + len(call.contested) > 1:
+            return [self.ended(part.key, call, "too_large", f"more than {self.limits.call_bytes_max} bytes of parts")]
+        if self.limits.settle_ms == 0 and self.family.is_complete(call.sorted()):
+            return [self.completed(part.key, call)]
+        self.queue(part.key, call)
+        return []
+
+    def queue(self, key: str, call: OpenCall) -> None:
+        if self.limits.settle_ms and self.family.is_complete(call.sorted()):
+            self.settling[key] = call
+        else:
+            self.waiting[key] = call
+
+    # Out.
+
+    def due(self, now_ms: int) -> list[SourceRecord]:
+        """Every call whose waiting is over when record time is `now_ms`."""
+        found = []
+        while self.settling:
+            key, call = next(iter(self.settling.items()))
+            if now_ms - call.since_ms <= self.limits.settle_ms:
+                break
+            del self.settling[key]
+            found.append(self.completed(key, call))
+        while self.waiting:
+            key, call = next(iter(self.waiting.items()))
+            if now_ms - call.since_ms <= self.limits.close_after_ms:
+                break
+            del self.waiting[key]
+            waited_s = self.limits.close_after_ms // 1000
+            found.append(self.incomplete(key, call, f"nothing more came for {waited_s} s of record time"))
+        return found
+
+    def close(self, until_ms: int | None = None) -> list[SourceRecord]:
+        """What ends when record time reaches `until_ms`; without it everything ends now."""
+        if until_ms is not None:
+            return self.due(until_ms)
+        found = []
+        for key in list(self.settling):
+            found.append(self.completed(key, self.settling.pop(key)))
+        for key in list(self.waiting):
+            found.append(self.incomplete(key, self.waiting.pop(key), "still open when the input ended"))
+        return found
+
+    def evicted(self) -> SourceRecord:
+        """The oldest call goes, so that memory stays bounded; a complete one that was only settling goes first."""
+        if self.settling:
+            key, call = self.settling.popitem(last=False)
+            return self.completed(key, call)
+        key, call = self.waiting.popitem(last=False)
+        limits = self.limits
+        return self.incomplete(
+            key,
+            call,
+            f"closed as the oldest: more than {limits.calls_max} open calls or {limits.bytes_max} bytes of them",
+        )
+
+    def completed(self, key: str, call: OpenCall) -> SourceRecord:
+        if call.contested:
+            return self.ended(key, call, "conflict", "two parts of one name contradict each other; none is chosen")
+        parts = call.sorted()
+        try:
+            record_id, canonical = self.family.call(parts)
+        except Unusable as fault:
+            return self.ended(key, call, fault.reason, fault.detail)
+        except NotBilled as why:
+            return self.ended(key, call, "", why.detail, "leg", published=True)
+        return self.ended(key, call, "", "", record_id=record_id, canonical=canonical, published=True)
+
+    def incomplete(self, key: str, call: OpenCall, why: str) -> SourceRecord:
+        lacks = self.family.lacks(call.sorted())
+        return self.ended(key, call, "missing_field", f"an incomplete call: {lacks}; {why}", "incomplete")
+
+    def ended(
+        self,
+        key: str,
+        call: OpenCall,
+        reason: str,
+        detail: str,
+        kind: str = "call",
+        *,
+        record_id: str = "",
+        canonical: bytes | None = None,
+        published: bool = False,
+    ) -> SourceRecord:
+        parts = call.everything()
+        self.open_bytes -= call.size
+        memory = memory_key(key)
+        before = self.closed.get(memory)
+        digests = (before.digests if before else b"") + b"".join(map(digest_of, parts))
+        end_ms = max(part.at_ms for part in parts)
+        self.remember(memory, ClosedCall(record_id, published, end_ms, digests[-KEY_DIGESTS_BYTES_MAX:]))
+        raw = b"\n".join(part.raw for part in parts)
+        return SourceRecord(raw, canonical, reason, detail, kind, parts=len(parts))
+
+    # Memory of what is done.
+
+    def remember(self, memory: bytes, done: ClosedCall) -> None:
+        self.forget(memory)
+        self.closed[memory] = done
+        self.closed_bytes += done.size
+        while len(self.closed) > self.limits.remembered_max or self.closed_bytes > REMEMBERED_BYTES_MAX:
+            _, oldest = self.closed.popitem(last=False)
+            self.closed_bytes -= oldest.size
+
+    def forget(self, memory: bytes) -> None:
+        done = self.closed.pop(memory, None)
+        if done is not None:
+            self.closed_bytes -= done.size
+
+    # Over restarts.
+
+    def export(self) -> bytes:
+        """Open calls, remembered calls and record time; the same state gives the same bytes."""
+        state = {
+            "v": STATE_VERSION,
+            "source": self.name,
+            "time": self.time.greatest,
+            "open": [[key, exported(call)] for queue in (self.settling, self.waiting) for key, call in queue.items()],
+            "closed": [
+                [memory.hex(), done.record_id, done.published, done.end_ms, done.digests.hex()]
+                for memory, done in self.closed.items()
+            ],
+        }
+        return json.dumps(state, separators=(",", ":")).encode()
+
+    def restore(self, state: bytes) -> None:
+        """Go on where `export` stopped. What is here already is replaced."""
+        try:
+            read = json.loads(state)
+            if read["v"] != STATE_VERSION:
+                raise StateRefused(f"state of open calls: version {read['v']!r}; expected {STATE_VERSION}")
+            if read["source"] != self.name:
+                raise StateRefused(f"state of open calls: written by {read['source']!r}; expected {self.name!r}")
+            time = [int(at_ms) for at_ms in read["time"]]
+            calls = [(str(key), imported(str(key), item)) for key, item in read["open"]]
+            closed = [
+                (
+                    bytes.fromhex(memory),
+                    ClosedCall(str(record_id), bool(published), int(end_ms), bytes.fromhex(digests)),
+                )
+                for memory, record_id, published, end_ms, digests in read["closed"]
+            ]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StateRefused(f"state of open calls: cannot be read ({type(error).__name__})") from None
+        fresh = Assembly(self.family, self.limits, self.name)
+        self.time, self.waiting, self.settling, self.closed = fresh.time, fresh.waiting, fresh.settling, fresh.closed
+        self.time.greatest = sorted(time)[-WITNESSES:]
+        self.open_bytes = self.closed_bytes = 0
+        for key, call in calls:
+            self.open_bytes += call.size
+            self.queue(key, call)
+        for memory, done in closed:
+            self.remember(memory, done)
+
+
+def repeat(part: Part) -> SourceRecord:
+    return SourceRecord(part.raw, None, "", "a part that was delivered before", "repeat")
+
+
+def exported(call: OpenCall) -> list[Any]:
+    parts = [
+        [
+            part.name,
+            part.at_ms,
+            base64.b64encode(part.raw).decode(),
+            dict(part.facts),
+            dict(part.more),
+            part.opens,
+            contested,
+        ]
+        for contested, some in ((0, call.parts.values()), (1, call.contested))
+        for part in some
+    ]
+    return [call.since_ms, parts]
+
+
+def imported(key: str, item: Any) -> OpenCall:
+    since_ms, parts = item
+    call = OpenCall(int(since_ms))
+    for name, at_ms, raw, facts, more, opens, contested in parts:
+        part = Part(key, str(name), int(at_ms), base64.b64decode(raw), dict(facts), dict(more), bool(opens))
+        call.size += bytes_of(part)
+        if contested:
+            call.contested.append(part)
+        else:
+            call.parts[part.name] = part
+    return call
+
+
+class AssembledSource:
+    """The three methods that a source with open calls has beside `read`; see `record.Assembling`."""
+
+    assembly: Assembly
+
+    def open_calls(self) -> bytes:
+        return self.assembly.export()
+
+    def resume(self, state: bytes) -> None:
+        self.assembly.restore(state)
+
+    def close(self, until_ms: int | None = None) -> Iterator[SourceRecord]:
+        yield from self.assembly.close(until_ms)
