@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit kafka plain bench wheel lock clean
+.PHONY: help demo test lint types unit kafka chaos plain bench wheel lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ unit: $(VENV)/.dev ## the tests alone, on two processes; those with a real Apach
 
 kafka: $(VENV)/.dev ## only the tests with a real Apache Kafka
 	$(BIN)/python -m pytest -m kafka tests/kafka
+
+chaos: $(VENV)/.dev ## faults in random mixes on a real Apache Kafka, SECONDS=600 of them; counts per fault
+	$(BIN)/python -m tests.kafka.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 plain: $(VENV)/.dev ## the tests of core and contract with every kernel as plain Python: slow, debuggable
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n 2 tests/core tests/contract

@@ -17,7 +17,9 @@ from aiokafka import AIOKafkaProducer
 
 from benchmarks.kafka_scene import PARTITIONS, PlainBatch, Scene
 from rater.doors.kafka.client import KafkaLog
-from rater.doors.kafka.log import Reader
+from rater.doors.kafka.client_connection import Connection, KnownTopics, close_client, leader_of
+from rater.doors.kafka.client_fetch import fetch
+from rater.doors.kafka.log import Place, Reader
 from rater.doors.kafka.names import CDRS, RATED
 from rater.doors.kafka.outputs import Body
 from rater.doors.kafka.record_batches import records_from_blocks
@@ -26,6 +28,7 @@ Array = np.ndarray[Any, Any]
 
 SAMPLE_EVERY = 20
 STEP_S = 0.005
+FETCH_BYTES, FETCH_WAIT_MS = 4 << 20, 100
 WARM_SHARE = 0.2  # of the records: the first ones meet caches that are empty and a worker that has just started
 QUIET_S = 5.0
 
@@ -44,9 +47,8 @@ async def feed(bootstrap: str, topic: str, bodies: Sequence[Sequence[Body]], per
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_request_size=8 << 20)
     await producer.start()
     sent, waiting = 0, []
-    turns = [(p, body) for group in _zipped(bodies) for p, body in group]
     begun = time.perf_counter()
-    for partition, (body, count) in turns:
+    for partition, (body, count) in in_turn(bodies):
         ahead_s = sent / per_s - (time.perf_counter() - begun)
         if ahead_s > 0:
             await asyncio.sleep(max(ahead_s, STEP_S))
@@ -59,27 +61,35 @@ async def feed(bootstrap: str, topic: str, bodies: Sequence[Sequence[Body]], per
     return reached
 
 
-def _zipped(bodies: Sequence[Sequence[Body]]) -> list[list[tuple[int, Body]]]:
-    """Bodies of all partitions spread evenly over the run, however many each has."""
+def in_turn(bodies: Sequence[Sequence[Body]]) -> list[tuple[int, Body]]:
+    """(partition, body): those of every partition spread evenly over the run, however many it has."""
     placed = [((k + 0.5) / len(mine), p, body) for p, mine in enumerate(bodies) for k, body in enumerate(mine)]
-    return [[(p, body)] for _, p, body in sorted(placed, key=lambda entry: entry[:2])]
+    return [(p, body) for _, p, body in sorted(placed, key=lambda entry: entry[:2])]
 
 
-async def listen(
-    reader: Reader, scene: Scene, partition: int, offset: int, seen: list[Seen], over: asyncio.Event
-) -> None:
-    """Read rated calls of one partition as they are committed, until told that it is over and nothing more comes."""
-    place = scene.names.place(RATED, partition)
-    while True:
-        blocks, following = await reader.read(place, offset)
-        at_ms = time.time_ns() / 1e6
-        if blocks:
-            records, _ = records_from_blocks(blocks, offset)
-            for k in range(0, records.count, SAMPLE_EVERY):
-                seen.append(Seen(partition, orjson.loads(records.raw(k))["input"][1], at_ms))
-        elif over.is_set():
-            return
-        offset = following
+async def listen(scene: Scene, asked: dict[Place, int], seen: list[Seen], over: asyncio.Event) -> None:
+    """Read rated calls as they are committed, until told that it is over and nothing more comes.
+
+    One request for all partitions that waits at the broker: four that ask again and again would be a load of their own.
+    """
+    connection = Connection({"bootstrap_servers": [scene.bootstrap]}, 10.0, 15.0)
+    client = await connection.open()
+    try:
+        await KnownTopics().require(client, list(asked))
+        node = await leader_of(client, next(iter(asked)))
+        while True:
+            answers = await fetch(client, node, asked, FETCH_BYTES, FETCH_WAIT_MS)
+            at_ms = time.time_ns() / 1e6
+            if over.is_set() and not any(answer.blocks for answer in answers.values()):
+                return
+            for place, answer in answers.items():
+                if answer.blocks:
+                    records, _ = records_from_blocks(answer.blocks, asked[place])
+                    for k in range(0, records.count, SAMPLE_EVERY):
+                        seen.append(Seen(place.partition, orjson.loads(records.raw(k))["input"][1], at_ms))
+                asked[place] = answer.next_offset
+    finally:
+        await close_client(client)
 
 
 async def appended_ms(reader: Reader, scene: Scene, first: Sequence[int]) -> list[tuple[Array, Array]]:
@@ -100,21 +110,19 @@ async def appended_ms(reader: Reader, scene: Scene, first: Sequence[int]) -> lis
 async def delays_ms(scene: Scene, bodies: Sequence[Sequence[Body]], per_s: float) -> tuple[Array, float]:
     """Milliseconds of each sampled call in the order in which they were rated, and the pace (calls a second)."""
     log = KafkaLog({"bootstrap_servers": [scene.bootstrap]})
-    readers = [await log.open_reader() for _ in range(PARTITIONS)]
-    first = [(await reader.bounds(scene.names.place(CDRS, p)))[1] for p, reader in enumerate(readers)]
-    rated = [(await reader.bounds(scene.names.place(RATED, p)))[1] for p, reader in enumerate(readers)]
+    reader = await log.open_reader()
+    numbers = range(PARTITIONS)
+    first = [(await reader.bounds(scene.names.place(CDRS, p)))[1] for p in numbers]
+    rated = {scene.names.place(RATED, p): (await reader.bounds(scene.names.place(RATED, p)))[1] for p in numbers}
     seen: list[Seen] = []
     over = asyncio.Event()
-    listening = [
-        asyncio.create_task(listen(reader, scene, p, rated[p], seen, over)) for p, reader in enumerate(readers)
-    ]
+    listening = asyncio.create_task(listen(scene, rated, seen, over))
     reached = await feed(scene.bootstrap, scene.names.topic(CDRS), bodies, per_s)
     await asyncio.sleep(QUIET_S)
     over.set()
-    await asyncio.gather(*listening)
-    appended = await appended_ms(readers[0], scene, first)
-    for reader in readers:
-        await reader.close()
+    await listening
+    appended = await appended_ms(reader, scene, first)
+    await reader.close()
     return delays_of(seen, appended), reached
 
 

@@ -75,8 +75,11 @@ def measure(scene: Scene, peer: Peer, python: Path) -> Took:
     target = scene.plain_topic(f"bench-{peer.module}{''.join(f'-{word}' for word in peer.more)}")
     arguments = [scene.bootstrap, scene.names.topic(CDRS), target, str(PARTITIONS), str(peer.records), *peer.more]
     command = [str(python), "-m", f"benchmarks.peers.{peer.module}", *arguments]
-    said = said_by(command, plain_environment(PYTHONPATH=str(ROOT)), scene.folder).strip().splitlines()
-    found = orjson.loads(said[-1])
+    said = said_by(command, plain_environment(PYTHONPATH=str(ROOT)), scene.folder)
+    last = [line for line in said.splitlines() if line.startswith('{"records"')][-1:]
+    if not last:
+        raise PeerFailed(f"ended without its figures: {said[-1500:]}")
+    found = orjson.loads(last[0])
     return Took(**{name: found[name] for name in Took.__dataclass_fields__})
 
 

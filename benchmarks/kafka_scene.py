@@ -35,6 +35,7 @@ from tests.kafka.broker import KafkaCluster, free_ports, jars
 PARTITIONS = 4
 INPUT_BODY_BYTES = 256 << 10  # what a producer with some linger sends at once: about 750 calls
 ASK_S = 0.02  # how often the group's offsets are looked at
+ASK_AGAIN_S = 15.0
 QUIET_S = 120.0  # a worker that commits nothing for so long is taken for dead
 TENANT = b'"tenant":"'
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -143,6 +144,7 @@ class Worker:
             "RATER_WEB_PORT": str(self.port),
             **{f"RATER_{key.upper()}": value for key, value in settings.items()},
         }
+        self.state_dir.mkdir(exist_ok=True)
         with self.said.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "rater", "worker"], env=environment, stdout=log, stderr=log,
@@ -255,7 +257,18 @@ class Offsets:
         }
 
     def committed(self, name: str = CDRS) -> list[int]:
-        return [max(found.offset, 0) for found in self._consumer.committed(self._places[name], timeout=30)]
+        from confluent_kafka import KafkaException
+
+        give_up = time.monotonic() + ASK_AGAIN_S
+        while True:
+            try:
+                return [max(found.offset, 0) for found in self._consumer.committed(self._places[name], timeout=30)]
+            except (
+                KafkaException
+            ):  # a new broker makes its topic of offsets at the first question, and is not ready at once
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.2)
 
     def ends(self, name: str = CDRS) -> list[int]:
         return [self._consumer.get_watermark_offsets(place, timeout=30)[1] for place in self._places[name]]
@@ -297,19 +310,19 @@ class Pace:
         return self.records / self.wall_s
 
 
-def pace(samples: Sequence[Sample], begin: int) -> Pace:
-    """From the first sample at or behind `begin` to the last: only what lies between two samples is counted."""
-    first = next(sample for sample in samples if sample.done >= begin)
-    last = samples[-1]
+def pace(first: Sample, last: Sample) -> Pace:
+    """What lies between two looks."""
     if last.done <= first.done:
         raise RuntimeError(f"all {last.done} records were committed between two looks; measure more of them")
     return Pace(last.done - first.done, last.at_s - first.at_s, last.cpu_s - first.cpu_s)
 
 
 def both_paces(samples: Sequence[Sample]) -> tuple[Pace, Pace]:
-    """Of all that was seen from the first committed batch on, and of its second half."""
-    begun = samples[0].done + 1
-    return pace(samples, begun), pace(samples, (samples[0].done + samples[-1].done) // 2)
+    """From the first committed batch to the end; and from the look nearest to half of that."""
+    begun, last = samples[min(1, len(samples) - 1)], samples[-1]
+    half = (begun.done + last.done) / 2
+    middle = min(samples[1:-1] or [begun], key=lambda sample: abs(sample.done - half))
+    return pace(begun, last), pace(middle, last)
 
 
 def watch(offsets: Offsets, workers: Sequence[Worker], name: str = CDRS) -> list[Sample]:
@@ -319,6 +332,8 @@ def watch(offsets: Offsets, workers: Sequence[Worker], name: str = CDRS) -> list
     moved = time.perf_counter()
     while samples[-1].done < ends:
         time.sleep(ASK_S)
+        for worker in workers:
+            worker.check()
         done = sum(offsets.committed(name))
         now = time.perf_counter()
         if done > samples[-1].done:

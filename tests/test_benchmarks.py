@@ -165,14 +165,13 @@ def test_a_process_that_fails_is_shown_with_its_words():
         files.run_process([sys.executable, "-c", "import sys; sys.stderr.write('said why'); sys.exit(3)"])
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [(["kafka"], "not in this version"), (["sofa"], "no benchmark")])
-def test_what_is_not_there_is_refused_with_what_is(arguments: list[str], expected: str):
+def test_what_is_not_there_is_refused_with_what_is():
     run = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "benchmarks", "sofa"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert run.returncode == 2
-    assert expected in run.stderr
-    assert "engine files decks" in run.stderr
+    assert "no benchmark" in run.stderr
+    assert "engine files decks kafka" in run.stderr
     assert run.stdout == ""
 
 

@@ -38,5 +38,5 @@ def make_app(bootstrap: str, source: str, target: str, partitions: int, records:
 if __name__ == "__main__":
     bootstrap, source, target, partitions, records, guarantee = sys.argv[1:7]
     app = make_app(bootstrap, source, target, int(partitions), int(records), guarantee)
-    sys.argv = ["faust", "worker", "-l", "warning", "--without-web"]
+    sys.argv = ["faust", "worker", "-l", "error", "--without-web"]
     app.main()

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from rater.sources.acme import Acme
 from rater.sources.asterisk import AsteriskCsv
 from rater.sources.asterisk_json import AsteriskJson
+from rater.sources.ber import ThreeGppBer
 from rater.sources.cucm import Cucm
 from rater.sources.delimited import Delimited
 from rater.sources.freeswitch_csv import FreeswitchCsv
@@ -20,6 +22,7 @@ from rater.sources.nchf import Nchf
 from rater.sources.opensips import OpenSips
 from rater.sources.profile import ProfileRefused, SourceProfile, read_profile
 from rater.sources.record import Assembling, Source, SourceRecord
+from rater.sources.sonus import Sonus
 
 SOURCES: Mapping[str, Callable[[SourceProfile], Source]] = MappingProxyType(
     {
@@ -35,6 +38,9 @@ SOURCES: Mapping[str, Callable[[SourceProfile], Source]] = MappingProxyType(
         "opensips": OpenSips,
         "3gpp-json": Nchf,
         "cucm": Cucm,
+        "acme": Acme,
+        "sonus": Sonus,
+        "3gpp-ber": ThreeGppBer,
     }
 )
 

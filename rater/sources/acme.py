@@ -18,6 +18,7 @@ from rater.sources.parties import Parties, Sides, check_rules, uri_number
 from rater.sources.profile import SourceProfile, Table
 from rater.sources.record import (
     INBOUND_TYPES,
+    PRINTABLE,
     TOLERANCE_MS,
     SourceRecord,
     Unusable,
@@ -29,7 +30,7 @@ from rater.sources.record import (
     words,
 )
 from rater.sources.rows import Rows, utf8
-from rater.sources.stamps import MONTHS, checked, span_ms
+from rater.sources.stamps import MONTHS, checked, span_ms, wall_instants
 from rater.sources.stops import STOP, StopSource
 from rater.sources.times import WallClock, settle, zone_named
 
@@ -71,6 +72,7 @@ STAMP = re.compile(
     r"([0-9]{1,2}):([0-9]{2}):([0-9]{2})(\.[0-9]{1,9})? ([A-Z]{1,5}) ([A-Za-z]{3}) +([0-9]{1,2}) ([0-9]{4})"
 )
 WIDTH_MAX = 1000
+MINUTES_MAX = 100_000
 UTC_NAMES = ("UTC", "GMT", "Z")
 
 
@@ -97,7 +99,9 @@ class Values:
         place = self.places.get(name)
         if place is None:
             return ""
-        text = utf8(name, self.values[place].strip())
+        text = self.values[place].strip()
+        if not text.isascii():
+            text = utf8(name, text)
         return uri_number(text) if name in URIS else text
 
 
@@ -118,13 +122,12 @@ class Acme(StopSource):
         limits = read_limits(table)
         self.settings = read_settings(table)
         check_columns(profile, self.settings)
-        self.parties = Parties(
-            profile, ("calling", "called", "called", profile.call_types.column), "ingress_realm"
-        )
+        self.parties = Parties(profile, ("calling", "called", "called", profile.call_types.column), "ingress_realm")
         self.utc = WallClock(UTC)
         zone = zone_named(profile.zone)
         self.clock = WallClock(zone) if zone is not None else None
         self.read_last: tuple[bytes, list[str]] = (b"", [])
+        self.minutes: dict[tuple[str, str], tuple[int, ...]] = {}
         self.assemble_by(self.write, limits, profile.source)
 
     def read(self, stream: BinaryIO) -> Iterator[SourceRecord]:
@@ -203,8 +206,8 @@ class Acme(StopSource):
             disposition=disposition,
             source=self.profile.source,
             switch=self.profile.switch,
-            call_id=row.get("ingress_call_id")[:128],
-            forwarded_by=None if settled.call_type in INBOUND_TYPES else row.get("diversion")[:128],
+            call_id=printable(row.get("ingress_call_id")),
+            forwarded_by=None if settled.call_type in INBOUND_TYPES else printable(row.get("diversion")),
         )
 
     def sides(self, row: Values) -> Sides:
@@ -260,6 +263,22 @@ class Acme(StopSource):
         return sip_disposition(int(status)) if is_digits(status) and len(status) == 3 else "unknown"
 
     def instants(self, name: str, text: str) -> tuple[int, ...]:
+        """What a stamp may mean. Its minute is remembered; the seconds of the usual shapes are read here."""
+        time, _, rest = text.partition(" ")
+        known = self.minutes.get((time[:5], rest))
+        if known is not None and time[5:6] == ":" and time[8:9] in (".", ""):
+            seconds, decimals = time[6:8], time[9:]
+            if is_digits(seconds + decimals) and len(seconds) == 2 and seconds < "60" and len(decimals) <= 9:
+                ms = int(seconds) * 1000 + int(decimals[:3].ljust(3, "0"))
+                return tuple([minute_ms + ms for minute_ms in known])
+        found = self.instants_of(name, text)
+        if len(self.minutes) >= MINUTES_MAX:
+            self.minutes.clear()
+        if found and time[2:3] == ":":
+            self.minutes[(time[:5], rest)] = tuple([at_ms - at_ms % 60_000 for at_ms in found])
+        return found
+
+    def instants_of(self, name: str, text: str) -> tuple[int, ...]:
         """13:30:12.700 UTC JAN 15 2026; another zone than UTC is read by the profile's zone."""
         if not text or text == "0":
             return ()
@@ -271,12 +290,20 @@ class Acme(StopSource):
             return ()
         clock = self.utc if found[5] in UTC_NAMES else self.clock
         if clock is None:
-            raise Unusable("bad_field", f"{name}: in the zone {found[5]}; the profile's zone does not say which that is")
-        wall = f"{found[8]}-{month:02d}-{int(found[7]):02d} {int(found[1]):02d}:{found[2]}:{found[3]}{found[4] or ''}"
-        instants = clock.instants(name, wall)
+            raise Unusable(
+                "bad_field", f"{name}: in the zone {found[5]}; the profile's zone does not say which that is"
+            )
+        hour, minute, second, decimals, _, _, day, year = found.groups()
+        wall = f"{year}-{month:02d}-{day:0>2} {hour:0>2}:{minute}:{second}"
+        instants = wall_instants(clock, name, wall, decimals or "")
         if not instants:
             raise Unusable("bad_times", f"{name}: does not exist in {self.profile.zone}, the clocks skip it")
         return instants
+
+
+def printable(text: str) -> str | None:
+    """Text that only helps to find a call; odd characters in it shall not cost the call."""
+    return text if PRINTABLE.fullmatch(text) else None
 
 
 def strict_or_loose(text: str) -> list[str]:
@@ -327,7 +354,7 @@ def read_settings(table: Table) -> Settings:
         raise stop.refuse("width", "the number of columns of a stop record")
     settings = Settings(
         width=width,
-        places=MappingProxyType(found),
+        places=found,
         billable=table.choice("billable", ("times", "session_time"), "times"),
         trunk_in=table.text("trunk_in", "a column of the stop record", "ingress_realm"),
         trunk_out=table.text("trunk_out", "a column of the stop record", "egress_realm"),

@@ -22,22 +22,29 @@ late file closes nothing of its own; but parts of one call that come further apa
 between them, do miss each other. Everything here is decided by the parts and their order.
 """
 
-import base64
-import hashlib
 import json
-from bisect import insort
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-import orjson
-
+from rater.sources.parts import (
+    WITNESSES,
+    ClosedCall,
+    OpenCall,
+    Part,
+    RecordTime,
+    bytes_of,
+    digest_of,
+    exported,
+    holds,
+    imported,
+    memory_key,
+    overdue,
+)
 from rater.sources.profile import Table
 from rater.sources.record import NotBilled, SourceRecord, Unusable
 
-WITNESSES = 5
 STATE_VERSION = 1
 CLOSE_AFTER_S = 90_000  # 25 h: a call may last 24 h
 CALLS_MAX = 100_000
@@ -45,31 +52,11 @@ BYTES_MAX = 268_435_456
 CALL_BYTES_MAX = 524_288
 REMEMBERED_MAX = 100_000
 REMEMBERED_BYTES_MAX = 67_108_864
-PART_OVERHEAD_BYTES = 512  # what a part costs in memory beside its own bytes, as a round figure
-DIGEST_BYTES = 8
 KEY_DIGESTS_BYTES_MAX = 65_536
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class StateRefused(Exception):
     """Bytes that are no exported state of this source; nothing was restored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One record of a call. `facts` are JSON values; two parts of one name, instant and facts are the same part.
-
-    `more` is carried along and not compared. `opens` marks a part with which calls begin, in families whose key is not
-    unique for ever: when it lies after the end of the closed call of its key, it begins the next one.
-    """
-
-    key: str
-    name: str
-    at_ms: int
-    raw: bytes
-    facts: Mapping[str, Any]
-    more: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
-    opens: bool = False
 
 
 class Family(Protocol):
@@ -101,72 +88,6 @@ def read_limits(table: Table) -> Limits:
         settle_ms=table.count("settle_s", 0, 86_400, 0) * 1000,
         calls_max=table.count("open_calls_max", 1, 10_000_000, CALLS_MAX),
     )
-
-
-@dataclass(slots=True)
-class OpenCall:
-    """Parts by name. `since_ms` is the record time at which the last one came."""
-
-    since_ms: int
-    parts: dict[str, Part] = field(default_factory=dict)
-    contested: list[Part] = field(default_factory=list)
-    size: int = 0
-
-    def sorted(self) -> list[Part]:
-        return sorted(self.parts.values(), key=lambda part: (part.at_ms, part.name))
-
-    def everything(self) -> list[Part]:
-        return sorted([*self.parts.values(), *self.contested], key=lambda part: (part.at_ms, part.name, part.raw))
-
-
-@dataclass(slots=True)
-class ClosedCall:
-    """A call that is done: its record id, or nothing when it was rejected, its end, and the digests of its parts."""
-
-    record_id: str
-    published: bool
-    end_ms: int
-    digests: bytes
-
-    def knows(self, digest: bytes) -> bool:
-        return any(self.digests.startswith(digest, place) for place in range(0, len(self.digests), DIGEST_BYTES))
-
-    @property
-    def size(self) -> int:
-        return 256 + len(self.record_id) + len(self.digests)
-
-
-def digest_of(part: Part) -> bytes:
-    try:
-        facts = orjson.dumps([part.name, part.at_ms, part.facts], option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # text with surrogates, from bytes that are no UTF-8
-        facts = json.dumps([part.name, part.at_ms, part.facts], sort_keys=True).encode()
-    return hashlib.blake2b(facts, digest_size=DIGEST_BYTES).digest()
-
-
-def memory_key(key: str) -> bytes:
-    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def bytes_of(part: Part) -> int:
-    return len(part.raw) + PART_OVERHEAD_BYTES
-
-
-class RecordTime:
-    """The greatest instant that WITNESSES different stamps have reached; with fewer stamps, the smallest of them."""
-
-    def __init__(self) -> None:
-        self.greatest: list[int] = []
-
-    def see(self, at_ms: int) -> None:
-        if at_ms in self.greatest or (len(self.greatest) == WITNESSES and at_ms < self.greatest[0]):
-            return
-        insort(self.greatest, at_ms)
-        del self.greatest[:-WITNESSES]
-
-    @property
-    def now_ms(self) -> int:
-        return self.greatest[0] if self.greatest else 0
 
 
 class Assembly:
@@ -221,22 +142,21 @@ class Assembly:
         digest = digest_of(part)
         memory = memory_key(part.key)
         done = self.closed.get(memory)
-        if done is None or part.key in self.waiting or part.key in self.settling:
-            known = done is not None and done.published and done.knows(digest)
-            return [repeat(part)] if known else self.joined(part, digest)
-        if done.knows(digest):
-            if done.published:
-                return [repeat(part)]
-            self.forget(memory)
+        if done is None:
             return self.joined(part, digest)
-        if part.opens and part.at_ms > done.end_ms:
+        if holds(done.written, digest):
+            return [repeat(part)]
+        if part.key in self.waiting or part.key in self.settling or (part.opens and part.at_ms > done.end_ms):
             return self.joined(part, digest)
-        if not done.published:
-            self.remember(memory, ClosedCall("", False, done.end_ms, done.digests + digest))
+        if holds(done.rejected, digest):
+            self.remember(memory, replace(done, rejected=b""))
+            return self.joined(part, digest)
+        if not done.written:
+            self.remember(memory, replace(done, rejected=done.rejected + digest))
         return [self.late(part, done)]
 
     def late(self, part: Part, done: ClosedCall) -> SourceRecord:
-        if done.published:
+        if done.written:
             why = "a part that came after its call record was written; a candidate for a correction"
         else:
             why = "a part that came after its call was closed and rejected; all of its parts may be sent again"
@@ -276,19 +196,12 @@ class Assembly:
     def due(self, now_ms: int) -> list[SourceRecord]:
         """Every call whose waiting is over when record time is `now_ms`."""
         found = []
-        while self.settling:
-            key, call = next(iter(self.settling.items()))
-            if now_ms - call.since_ms <= self.limits.settle_ms:
-                break
-            del self.settling[key]
-            found.append(self.completed(key, call))
-        while self.waiting:
-            key, call = next(iter(self.waiting.items()))
-            if now_ms - call.since_ms <= self.limits.close_after_ms:
-                break
-            del self.waiting[key]
+        while (key := overdue(self.settling, now_ms, self.limits.settle_ms)) is not None:
+            found.append(self.completed(key, self.settling.pop(key)))
+        while (key := overdue(self.waiting, now_ms, self.limits.close_after_ms)) is not None:
             waited_s = self.limits.close_after_ms // 1000
-            found.append(self.incomplete(key, call, f"nothing more came for {waited_s} s of record time"))
+            why = f"nothing more came for {waited_s} s of record time"
+            found.append(self.incomplete(key, self.waiting.pop(key), why))
         return found
 
     def close(self, until_ms: int | None = None) -> list[SourceRecord]:
@@ -346,27 +259,30 @@ class Assembly:
         parts = call.everything()
         self.open_bytes -= call.size
         memory = memory_key(key)
-        before = self.closed.get(memory)
-        digests = (before.digests if before else b"") + b"".join(map(digest_of, parts))
-        end_ms = max(part.at_ms for part in parts)
-        self.remember(memory, ClosedCall(record_id, published, end_ms, digests[-KEY_DIGESTS_BYTES_MAX:]))
+        before = self.closed.get(memory) or ClosedCall("", 0, b"", b"")
+        digests = b"".join(map(digest_of, parts))
+        done = ClosedCall(
+            record_id or before.record_id,
+            max(part.at_ms for part in parts),
+            (before.written + digests * published)[-KEY_DIGESTS_BYTES_MAX:],
+            (before.rejected + digests * (not published))[-KEY_DIGESTS_BYTES_MAX:],
+        )
+        self.remember(memory, done)
         raw = b"\n".join(part.raw for part in parts)
         return SourceRecord(raw, canonical, reason, detail, kind, parts=len(parts))
 
     # Memory of what is done.
 
     def remember(self, memory: bytes, done: ClosedCall) -> None:
-        self.forget(memory)
-        self.closed[memory] = done
-        self.closed_bytes += done.size
+        before = self.closed.pop(memory, None)
+        if before is not None:
+            self.closed_bytes -= before.size
+        if done.written or done.rejected:
+            self.closed[memory] = done
+            self.closed_bytes += done.size
         while len(self.closed) > self.limits.remembered_max or self.closed_bytes > REMEMBERED_BYTES_MAX:
             _, oldest = self.closed.popitem(last=False)
             self.closed_bytes -= oldest.size
-
-    def forget(self, memory: bytes) -> None:
-        done = self.closed.pop(memory, None)
-        if done is not None:
-            self.closed_bytes -= done.size
 
     # Over restarts.
 
@@ -378,7 +294,7 @@ class Assembly:
             "time": self.time.greatest,
             "open": [[key, exported(call)] for queue in (self.settling, self.waiting) for key, call in queue.items()],
             "closed": [
-                [memory.hex(), done.record_id, done.published, done.end_ms, done.digests.hex()]
+                [memory.hex(), done.record_id, done.end_ms, done.written.hex(), done.rejected.hex()]
                 for memory, done in self.closed.items()
             ],
         }
@@ -396,10 +312,10 @@ class Assembly:
             calls = [(str(key), imported(str(key), item)) for key, item in read["open"]]
             closed = [
                 (
-                    bytes.fromhex(memory),
-                    ClosedCall(str(record_id), bool(published), int(end_ms), bytes.fromhex(digests)),
+                    bytes.fromhex(key),
+                    ClosedCall(str(name), int(end_ms), bytes.fromhex(written), bytes.fromhex(rejected)),
                 )
-                for memory, record_id, published, end_ms, digests in read["closed"]
+                for key, name, end_ms, written, rejected in read["closed"]
             ]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StateRefused(f"state of open calls: cannot be read ({type(error).__name__})") from None
@@ -418,36 +334,6 @@ def repeat(part: Part) -> SourceRecord:
     return SourceRecord(part.raw, None, "", "a part that was delivered before", "repeat")
 
 
-def exported(call: OpenCall) -> list[Any]:
-    parts = [
-        [
-            part.name,
-            part.at_ms,
-            base64.b64encode(part.raw).decode(),
-            dict(part.facts),
-            dict(part.more),
-            part.opens,
-            contested,
-        ]
-        for contested, some in ((0, call.parts.values()), (1, call.contested))
-        for part in some
-    ]
-    return [call.since_ms, parts]
-
-
-def imported(key: str, item: Any) -> OpenCall:
-    since_ms, parts = item
-    call = OpenCall(int(since_ms))
-    for name, at_ms, raw, facts, more, opens, contested in parts:
-        part = Part(key, str(name), int(at_ms), base64.b64decode(raw), dict(facts), dict(more), bool(opens))
-        call.size += bytes_of(part)
-        if contested:
-            call.contested.append(part)
-        else:
-            call.parts[part.name] = part
-    return call
-
-
 class AssembledSource:
     """The three methods that a source with open calls has beside `read`; see `record.Assembling`."""
 
@@ -461,3 +347,6 @@ class AssembledSource:
 
     def close(self, until_ms: int | None = None) -> Iterator[SourceRecord]:
         yield from self.assembly.close(until_ms)
+
+
+__all__ = ["AssembledSource", "Assembly", "Family", "Limits", "Part", "StateRefused", "memory_key", "read_limits"]

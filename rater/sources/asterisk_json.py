@@ -55,10 +55,10 @@ class Fields:
         self.spoken = "StartTime" in values
 
     def key(self, name: str) -> str:
-        for key in (SPOKEN if self.spoken else SHORT).get(name, (name,)):
-            if key in self.values:
-                return key
-        return name
+        if not self.spoken and name != "duration":
+            return name
+        keys = (SPOKEN if self.spoken else SHORT).get(name, (name,))
+        return keys[0] if keys[0] in self.values else keys[-1]
 
     def has(self, name: str) -> bool:
         return self.key(name) in self.values
@@ -67,6 +67,8 @@ class Fields:
         """Text; a whole number as text. A short-named count that is text was overwritten by a variable of a dialplan."""
         key = self.key(name)
         value = self.values.get(key)
+        if type(value) is str and name not in COUNTS and value.isascii():
+            return value
         if value is None:
             return ""
         if type(value) is int and (name in COUNTS or name == "disposition"):

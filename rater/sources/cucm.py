@@ -104,7 +104,9 @@ class Cucm:
         self.called = table.choice("called", ("outpulsed", "finalCalledPartyNumber"), "outpulsed") == "outpulsed"
         table.done()
         if not (profile.tenants.every or profile.tenants.column):
-            raise profile.refuse("[tenants] column", "nothing", "a CUCM column, for example callingPartyNumberPartition")
+            raise profile.refuse(
+                "[tenants] column", "nothing", "a CUCM column, for example callingPartyNumberPartition"
+            )
         names = ("callingPartyNumber", "finalCalledPartyNumber", self.called_in, profile.call_types.column)
         self.parties = Parties(profile, names)
 

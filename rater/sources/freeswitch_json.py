@@ -94,17 +94,18 @@ def decoded(body: bytes) -> bytes:
 
 def text_of(name: str, value: object) -> str:
     """Text as it is, whole numbers as text; nothing is empty."""
+    if type(value) is str and value.isascii():
+        return value
     if value is None:
         return ""
     if type(value) is int:
         return str(value)
     if not isinstance(value, str):
         raise Unusable("bad_field", f"{name}: found {type(value).__name__}; expected text")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise Unusable("bad_field", f"{name}: bytes that are not UTF-8; expected UTF-8 text") from None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Unusable("bad_field", f"{name}: bytes that are not UTF-8; expected UTF-8 text") from None
     return value
 
 
@@ -168,9 +169,10 @@ class FreeswitchJson:
         def get(name: str) -> str:
             if name in PROFILE and name in newest:
                 return text_of(name, newest[name])
-            if name == FIRST:
-                return text_of(name, profiles[-1].get("destination_number"))
-            text = text_of(name, variables.get(name))
+            value = variables.get(name)
+            if value is None:
+                return text_of(name, profiles[-1].get("destination_number")) if name == FIRST else ""
+            text = text_of(name, value)
             return url_decoded(name, text) if encoded and "%" in text else text
 
         return get

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, BinaryIO, NamedTuple
 
-from rater.sources.assembly import AssembledSource, Assembly, Part, read_limits
+from rater.sources.assembly import AssembledSource, Assembly, read_limits
 from rater.sources.objects import Objects
 from rater.sources.parties import Parties, Settled, Sides, check_rules, uri_number
+from rater.sources.parts import Part
 from rater.sources.profile import SourceProfile
 from rater.sources.record import (
     BILLABLE_MS_MAX,
@@ -38,7 +39,6 @@ OPERATIONS = {
 ROLES = {"MO": "MO", "MT": "MT", "ORIGINATING": "MO", "TERMINATING": "MT", "FORWARDING": "FORWARDING"}
 CALLER = "iMSChargingInformation.callingPartyAddresses"
 CALLEE = "iMSChargingInformation.calledPartyAddress"
-ROLE = "iMSChargingInformation.roleOfNode"
 MSISDN = "msisdn-"
 CALL_ID_BYTES_MAX = 128
 SEQUENCE_MAX = 2**32
@@ -119,11 +119,8 @@ class Nchf(AssembledSource):
         if profile.zone:
             raise profile.refuse("zone", repr(profile.zone), "nothing: the instants of 32.291 carry their zone")
         check_rules(profile, ("column", "numbers"), "tenantIdentifier")
-        types = profile.call_types
-        if types.column and types.by != "column":
-            raise profile.refuse("[call_types] column", repr(types.column), "nothing, or by = 'column'")
         self.profile = profile
-        self.kind = types.column or ROLE
+        self.kind = profile.call_types.column
         self.parties = Parties(profile, (self.caller, self.callee, self.callee, self.kind), "tenantIdentifier")
         columns = (self.parties.tenant_column, profile.users.column, profile.users.column_in, self.kind)
         self.columns = tuple(dict.fromkeys(name for name in columns if name))

@@ -9,9 +9,9 @@ repeats. E_ACC_MISSED_EVENT has been seen with the duration of the call before i
 from collections.abc import Sequence
 from typing import Any
 
-from rater.sources.assembly import Part
 from rater.sources.graph import sip_disposition
 from rater.sources.numbers import is_digits
+from rater.sources.parts import Part
 from rater.sources.profile import SourceProfile
 from rater.sources.record import BILLABLE_MS_MAX, NotBilled, SourceRecord, Unusable, shown
 from rater.sources.sip_accounting import Flat, SipAccounting, read_settings

@@ -110,9 +110,7 @@ class Parties:
     def is_owned(self, text: str, *, dialled: bool) -> bool:
         rules = self.profile.numbers
         number = e164(text, rules, dialled=dialled)
-        return is_internal(text, rules) or (
-            number is not None and number.startswith(self.profile.call_types.owned)
-        )
+        return is_internal(text, rules) or (number is not None and number.startswith(self.profile.call_types.owned))
 
     def unknown_kind(self, sides: Sides) -> Unusable:
         if self.profile.call_types.by == "column":

@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
-from rater.sources.assembly import AssembledSource, Assembly, Limits, Part, read_limits
+from rater.sources.assembly import AssembledSource, Assembly, Limits, read_limits
 from rater.sources.graph import sip_disposition
 from rater.sources.numbers import is_digits
 from rater.sources.objects import Objects
 from rater.sources.parties import Parties, Settled, Sides, check_rules, uri_number
+from rater.sources.parts import Part
 from rater.sources.profile import SourceProfile, Table
 from rater.sources.record import (
     NotBilled,
@@ -110,10 +111,7 @@ def read_settings(table: Table, records: tuple[str, ...], caller: str, callee: s
 
 def check_profile(profile: SourceProfile, settings: Settings) -> None:
     check_rules(profile, KINDS, "account")
-    types = profile.call_types
-    if types.by == "column" and not types.column:
-        raise profile.refuse("[call_types] column", "nothing", "the attribute whose value says which call it is")
-    if types.by == "trunks" and not (settings.trunk_in and settings.trunk_out):
+    if profile.call_types.by == "trunks" and not (settings.trunk_in and settings.trunk_out):
         raise profile.refuse(
             f"[{profile.family}] trunk_in, trunk_out",
             "nothing",

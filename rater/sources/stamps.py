@@ -102,6 +102,15 @@ def epoch_ms(name: str, text: str, per_second: int) -> int:
     return ms
 
 
+def wall_instants(clock: WallClock, name: str, wall: str, decimals: str) -> tuple[int, ...]:
+    """What a wall-clock stamp may mean, its decimals read apart, because a clock remembers minutes without them."""
+    found = clock.instants(name, wall)
+    if not decimals or not found:
+        return found
+    millis = int(decimals[1:4].ljust(3, "0"))
+    return tuple([at_ms + millis for at_ms in found])
+
+
 class Stamps:
     """Reads the stamps of one switch: `iso`, an epoch, or a pattern; wall-clock stamps by the switch's zone."""
 

@@ -39,15 +39,16 @@ class StopSource(AssembledSource):
 
     def part(self, key: str, kind: str, at_ms: int, raw: bytes) -> Iterator[SourceRecord]:
         digest = hashlib.blake2b(raw, digest_size=8).hexdigest()
-        if kind == STOP:
-            yield from self.assembly.add(Part(key, STOP, at_ms, raw, {"raw": digest}))
-            return
         done = self.assembly.closed.get(memory_key(key))
-        if done is not None and done.published:
+        written = done is not None and bool(done.written)
+        if kind == STOP:
+            # A stop that comes after its start was given up says all by itself; a second one never bills again.
+            yield from self.assembly.add(Part(key, STOP, at_ms, raw, {"raw": digest}, opens=not written))
+        elif written:
             self.assembly.see(at_ms)
             yield SourceRecord(raw, None, "", f"{article(kind)} of a call whose stop was read", "leg")
-            return
-        yield from self.assembly.add(Part(key, f"{kind}:{digest}", at_ms, raw, {}))
+        else:
+            yield from self.assembly.add(Part(key, f"{kind}:{digest}", at_ms, raw, {}))
 
 
 def article(kind: str) -> str:

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -118,24 +119,25 @@ def judge(found: Scene, told: Round) -> None:
 # ---------------------------------------------------------------------------------------------- plans
 
 
-FREQUENT: tuple[Fault, ...] = (faults.kill_storm,) * 6 + (faults.kills_at_some,) * 2 + (faults.random_kills,) * 3 + (
+FREQUENT: tuple[Fault, ...] = (faults.kills_at_some,) * 2 + (faults.random_kills,) * 3 + (
     faults.zombie, faults.zombie_at_some, faults.zombie_at_some, faults.rebalance_storm, faults.broker_kill,
     faults.hijack, faults.some_snapshot, faults.broker_stopped_briefly,
 )  # fmt: skip
 RARE: tuple[Fault, ...] = (faults.some_offsets, faults.broker_stopped, faults.some_offsets)
 
 
-def random_plan(rng: random.Random, count: int = 8) -> tuple[list[Fault], dict[str, Any]]:
+def random_plan(rng: random.Random, count: int = 7) -> tuple[list[Fault], dict[str, Any]]:
     shape = {"proxied": rng.random() < 0.4, "static": rng.random() < 0.6, "workers": rng.choice((2, 3, 3)),
              "partitions": rng.choice((3, 4))}  # fmt: skip
-    plan = [rng.choice(FREQUENT) for _ in range(count)]
+    plan = [rng.choice(FREQUENT) for _ in range(count - 3)]
     if shape["proxied"]:
         plan = [faults.lost_or_late if rng.random() < 0.6 else fault for fault in plan]
     if shape["static"]:
-        plan[rng.randrange(count)] = faults.twin_instance
-        plan[rng.randrange(count)] = faults.rolling_restart
+        plan += [faults.twin_instance, faults.rolling_restart]
     if rng.random() < 0.4:
         plan.append(rng.choice(RARE))
+    plan += [faults.kill_storm] * 3
+    rng.shuffle(plan)
     return plan, shape
 
 
@@ -148,7 +150,7 @@ def mixed(on: Ground, seconds: float, seed: int, tell: Console) -> list[Round]:
         plan, shape = random_plan(random.Random(own))
         try:
             rounds.append(play(on, own, plan, **shape))
-        except KeyboardInterrupt:  # what is done is told
+        except KeyboardInterrupt:
             break
         last = rounds[-1]
         landed = sum(injection.landed for injection in last.injections)
@@ -224,6 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     asked = parser.parse_args(arguments)
     console = Console(stderr=asked.json)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is done is told
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         tempfile.TemporaryDirectory(prefix="rater-chaos-") as folder,
         KafkaCluster() as kafka,

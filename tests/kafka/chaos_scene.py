@@ -125,7 +125,7 @@ class Fleet:
             self._timeline.note(f"worker {slot.number}: process {slot.process.pid} ended with {status}")
 
     def _supervise(self) -> None:
-        while not self._ending.wait(0.1):
+        while not self._ending.wait(0.3):
             with self._busy:
                 for slot in self.slots:
                     if slot.wanted and not slot.alive:

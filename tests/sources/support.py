@@ -15,7 +15,7 @@ SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "cdr_samples
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="no ../shared/data/cdr_samples beside this checkout")
 
 KEYS = """record_id tenant call_type user caller callee start answer end billable_ms disposition source switch
-call_id conference_id""".split()
+call_id conference_id forwarded_by""".split()
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 ASTERISK = """

@@ -90,4 +90,4 @@ def test_a_profile_opens_only_its_own_source(tmp_path: Path) -> None:
     for name in ("graph-direct-routing", "canonical"):
         with pytest.raises(ProfileRefused):
             open_source(name, prof)
-    assert list(SOURCES) == ["asterisk-csv", "graph-pstn", "graph-direct-routing"]
+    assert {"asterisk-csv", "graph-pstn", "graph-direct-routing"} <= set(SOURCES)

@@ -27,6 +27,7 @@ from rater.doors.failpoints import reached
 from rater.doors.files.inputs import HEAD_BYTES, STANDARD_INPUT, InputProblem, open_input
 from rater.doors.files.outputs import Outputs
 from rater.sources import Assembling, Source, SourceProfile, SourceRecord, open_source
+from rater.sources.assembly import StateRefused
 
 CDRS, REJECTED_RAW, STATE = "cdrs.jsonl", "rejected-raw.jsonl", "mediated.json"
 NAMES = (CDRS, REJECTED_RAW)
@@ -150,7 +151,13 @@ class Mediator:
     def _opened(self) -> Source:
         source = open_source(self.request.source, self.request.profile)
         if isinstance(source, Assembling) and self._state.open_calls:
-            source.resume(base64.b64decode(self._state.open_calls))
+            try:
+                source.resume(base64.b64decode(self._state.open_calls))
+            except StateRefused as refused:
+                raise MediationProblem(
+                    f"{self.request.out / STATE}: the calls left open cannot be taken up: {refused}; restore the file, or begin "
+                    "anew with another --out"
+                ) from None
         return source
 
     # --- files ---------------------------------------------------------------------------------------------------
@@ -219,7 +226,7 @@ class Mediator:
 
     def _take(self, record: SourceRecord, name: str, number: int) -> None:
         tally = self.tally
-        tally.read += 1
+        tally.read += record.parts
         self._taken += 1
         self._bytes += len(record.raw)
         if record.canonical is not None:

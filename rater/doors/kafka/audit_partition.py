@@ -301,7 +301,7 @@ class PartitionAudit:
 
     def _compare_line(self, line: Line, told: dict[str, Any], outcome: Outcome, segment: list[int]) -> None:
         mark, state, book = self.mark, self.state, self.book
-        decks = [deck.version for deck in book.decks]
+        decks = sorted(deck.version for deck in book.decks)
         if sorted(map(str, told.get("decks", []))) == sorted(decks):
             decks = told["decks"]  # their order is only that in which a worker has read them
         digest = state_digest(mark.state_digest, state)

@@ -144,6 +144,7 @@ def make_app(settings: WorkerSettings, rules: RuleSets) -> faust.App:
 
 def run_worker(settings: WorkerSettings) -> None:
     """Until a signal stops it; raises `SystemExit`. Decks are read, and refused, before anything else begins."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
     rules = RuleSets(settings.rates, settings.plans, settings.state_dir / "rates", log.warning)
     asyncio.run(check_topics(settings.connection, settings.topic_prefix))  # a sentence now, not a stack trace later
     worker = faust.Worker(make_app(settings, rules), loglevel="INFO", redirect_stdouts=False)

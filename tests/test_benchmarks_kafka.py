@@ -1,0 +1,105 @@
+"""The arithmetic of the Kafka benchmark, and the calls it writes; the run itself needs a broker and a quiet machine."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from benchmarks import kafka, kafka_delay, kafka_peers
+from benchmarks.kafka_peers import PeerFailed, Took, streams_missing, streams_took
+from benchmarks.kafka_scene import PARTITIONS, Pace, Sample, bodies_by_partition, both_paces
+from benchmarks.peers.clock import Clock, through
+from benchmarks.workload import Shape, calls
+from rater.doors.kafka.log import Block
+from rater.doors.kafka.partitioning import partition_of
+from rater.doors.kafka.record_batches import records_from_blocks
+
+STREAMS_LINE = (
+    "records=300000 wall_s=2.1 cpu_s=3.0 us_per_record_wall=7.0 us_per_record_cpu=10.0 warm_records=150000 "
+    "warm_us_wall=5.5 warm_us_cpu=6.6"
+)
+
+
+def test_every_call_lies_once_in_the_partition_of_its_tenant_in_the_order_it_came():
+    lines = calls(Shape(tenants=50, prefixes=150, calls=1_000))
+    found = []
+    for partition, bodies in enumerate(bodies_by_partition(lines, 10_000)):
+        mine, at = [], 0
+        for body, count in bodies:
+            records, _ = records_from_blocks([Block(at, at + count, count, body, 0)], 0)
+            at += count
+            for place in range(records.count):
+                mine.append(records.raw(place))
+                key = records.key(place)
+                assert key is not None
+                assert partition_of(key, PARTITIONS) == partition
+        assert mine == [line for line in lines if line in set(mine)]
+        found += mine
+    assert sorted(found) == sorted(lines)
+
+
+def test_a_pace_counts_only_what_lies_between_two_looks():
+    samples = [Sample(10.0, 1.0, 500), Sample(11.0, 2.0, 600), Sample(12.0, 3.5, 900), Sample(13.0, 4.0, 1_500)]
+    whole, warm = both_paces(samples)
+    assert (whole.records, whole.wall_s, whole.cpu_s) == (900, 2.0, 2.0)
+    assert whole.per_s == 450
+    assert (warm.records, warm.wall_s) == (600, 1.0)  # half way is 1,050: nearest is the look at 900
+
+
+def test_too_few_looks_are_said_and_not_divided_by():
+    with pytest.raises(RuntimeError, match="between two looks"):
+        both_paces([Sample(10.0, 1.0, 0), Sample(11.0, 2.0, 900)])
+
+
+def test_the_second_half_of_a_peer_is_told_apart(capfd: pytest.CaptureFixture[str]):
+    clock = Clock(100)
+    clock.begin()
+    assert [clock.note(40), clock.note(40), clock.note(40)] == [False, False, True]
+    clock.report()
+    said = json.loads(capfd.readouterr().out)
+    assert (said["records"], said["warm_records"]) == (120, 40)
+    assert said.keys() >= set(Took.__dataclass_fields__)
+
+
+def test_what_nobody_can_read_goes_through_as_it_is():
+    assert through(b'{"a": 1}') == b'{"a":1}'
+    assert through(b'{"a":') == b'{"a":'
+
+
+def test_the_figures_of_kafka_streams_are_read_from_its_last_line():
+    assert streams_took(STREAMS_LINE) == Took(300_000, 7.0, 10.0, 5.5, 6.6)
+    with pytest.raises(PeerFailed, match="expected its figures"):
+        streams_took("Exception in thread main")
+
+
+def test_kafka_streams_is_left_out_with_a_word_where_it_is_not(tmp_path: Path):
+    assert "not beside this checkout" in str(streams_missing(tmp_path))
+
+
+def test_a_worker_never_sees_the_settings_of_the_benchmark(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RATER_STREAMS_PEER", "/elsewhere")
+    assert not [name for name in kafka_peers.plain_environment() if name.startswith("RATER_")]
+
+
+def test_a_delay_is_counted_from_the_append_of_the_batch_a_call_lies_in():
+    appended = [(np.array([100, 110]), np.array([5_000, 5_020]))]
+    seen = [kafka_delay.Seen(0, 110, 5_050.0), kafka_delay.Seen(0, 109, 5_040.0)]
+    assert kafka_delay.delays_of(seen, appended).tolist() == [40.0, 30.0]
+
+
+def test_batches_of_all_partitions_are_spread_over_the_run():
+    turns = kafka_delay.in_turn([[(b"a", 1), (b"b", 1)], [(b"c", 1)], [], []])
+    assert [body for _, (body, _) in turns] == [b"a", b"c", b"b"]
+
+
+def test_the_last_line_has_what_the_contract_names_and_null_for_who_is_absent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kafka, "broker_name", lambda: "a broker")
+    found = kafka.Found(one=(Pace(1_000, 0.01, 0.004), Pace(500, 0.004, 0.001)), absent={"Kafka Streams": "not here"})
+    line = orjson.loads(orjson.dumps(kafka.summary(found)))
+    assert line["worker_cpu_us"] == 2.0
+    assert line["worker_wall_us"] == 8.0
+    assert line["calls_per_s"] == 100_000
+    assert line["broker"] == "a broker"
+    assert [line[name] for name in ("floor_cpu_us", "streams_cpu_us", "p99_ms")] == [None, None, None]
