@@ -13,7 +13,7 @@ import orjson
 
 from rater.contract.commands import decode_commands
 from rater.contract.counts import Counts
-from rater.contract.events import Cause, Shown, call_type_text, encode_event
+from rater.contract.events import Cause, Shown, call_type_text, event_of, plain, read_news
 from rater.contract.rated import LINE_ROOM, LOT_ROOM, write_rated
 from rater.contract.records import Records, SourceFault, read_calls, records_of
 from rater.contract.rejected import call_detail, encode_rejection
@@ -288,11 +288,11 @@ def _tell(state: State, workspace: Workspace, causes: Any, outcome: Outcome) -> 
     """Write the news of this round as events and clear them."""
     count = int(workspace.news_tally[0])
     if count:
-        shown = Shown(*(state.shelves[name].rows for name in ("accounts", "pools", "users")))
-        for news in workspace.news[:count]:
-            line = encode_event(news, shown, causes(int(news.record)))
-            outcome.events.append(line)
-            event = orjson.loads(line)
+        shelves = state.shelves
+        shown = Shown(plain(shelves["accounts"].rows), shelves["pools"].rows, shelves["users"].rows)
+        for news in read_news(workspace.news[:count]):
+            event = event_of(news, shown, causes(news.record))
+            outcome.events.append(orjson.dumps(event))
             kind = event["type"]
             outcome.counts.events_by_type[kind] = outcome.counts.events_by_type.get(kind, 0) + 1
             if kind == "rater.recharge.requested":
@@ -463,10 +463,13 @@ def decide_cdrs(
     tally = np.zeros(12, np.int64)
     currencies, charges = np.zeros(CURRENCIES_MAX, np.int64), np.zeros(CURRENCIES_MAX, np.int64)
 
+    columns = plain(rows)
+
     def cause(place: int) -> Cause:
-        row = rows[place]
-        record_id = orjson.loads(b'"' + buffer[row.record_at : row.record_end].tobytes() + b'"')
-        return Cause(None, call_type_text(row.call_type), record_id, [batch.partition, int(records.offsets[place])])
+        record_at, record_end = columns["record_at"][place], columns["record_end"][place]
+        record_id = orjson.loads(b'"' + buffer[record_at:record_end].tobytes() + b'"')
+        call_type = call_type_text(columns["call_type"][place])
+        return Cause(None, call_type, record_id, [batch.partition, int(records.offsets[place])])
 
     done, why = 0, OUT_FULL
     while why != DONE:

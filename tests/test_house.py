@@ -110,7 +110,7 @@ def house_faults(module: str, source: str, known: dict[str, str]) -> list[str]:
         if top == "rater":
             wrong = wrong_room(module, name, known)
         elif top in sys.stdlib_module_names:
-            wrong = f"{room_of(module)} neither waits, logs nor asks a machine" if impure(module, top) else ""
+            wrong = f"{room_of(module)} neither waits, logs nor asks a machine" if impure(module, name) else ""
         else:
             wrong = wrong_library(module, top)
         if wrong:
@@ -118,8 +118,9 @@ def house_faults(module: str, source: str, known: dict[str, str]) -> list[str]:
     return faults
 
 
-def impure(module: str, top: str) -> bool:
-    return room_of(module) in PURE and top in IMPURE
+def impure(module: str, name: str) -> bool:
+    """`urllib.parse` only cuts texts; the rest of its package fetches."""
+    return room_of(module) in PURE and name.split(".")[0] in IMPURE and not name.startswith("urllib.parse")
 
 
 def wrong_room(module: str, name: str, known: dict[str, str]) -> str:

@@ -212,8 +212,8 @@ def _fill(row: Any, fields: dict[str, Any], activations: bool) -> None:
     if not isinstance(kind_name, str):
         raise _bad("type", "text")
     if kind_name not in TYPE_CODES or (TYPE_CODES[kind_name] == DECK_ACTIVATED and not activations):
-        known = COMMAND_TYPES if activations else COMMAND_TYPES[:DECK_ACTIVATED]
-        raise Refused(Reason.UNKNOWN_COMMAND, "type: expected one of " + " ".join(known))
+        # the same words through every door: what is unknown is a tenant's command
+        raise Refused(Reason.UNKNOWN_COMMAND, "type: expected one of " + " ".join(COMMAND_TYPES[:DECK_ACTIVATED]))
     kind = row.kind = TYPE_CODES[kind_name]
     command_id = _text(fields, "command_id", _PRINTABLE, "1 to 128 printable ASCII characters")
     tenant = ""

@@ -39,6 +39,10 @@ DETAILS = {
 }
 
 
+# A compressed record may inflate to more than a topic takes as a message (16 MiB); base64 adds a third.
+RAW_BYTES_MAX = 8 << 20
+
+
 def call_detail(reason: Reason, field: int) -> str:
     """A sentence about a call record's fault; it names the field, never its value."""
     if reason is Reason.MISSING_FIELD:
@@ -49,12 +53,16 @@ def call_detail(reason: Reason, field: int) -> str:
 
 
 def encode_rejection(reason: Reason, detail: str, raw: bytes, partition: int, offset: int) -> bytes:
-    """One line of a rejected topic, without its line feed."""
+    """One line of a rejected topic, without its line feed. Of a monster it keeps the beginning, and says so."""
+    detail = detail or DETAILS.get(reason, "")
+    if len(raw) > RAW_BYTES_MAX:
+        detail = f"{detail}; of its {len(raw)} bytes the first {RAW_BYTES_MAX} are kept"
+        raw = raw[:RAW_BYTES_MAX]
     return orjson.dumps(
         {
             "v": 1,
             "reason": reason.text,
-            "detail": detail or DETAILS.get(reason, ""),
+            "detail": detail,
             "raw_b64": b64encode(raw).decode(),
             "input": [partition, offset],
         }

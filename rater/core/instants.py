@@ -3,6 +3,7 @@
 An instant is an int64 of milliseconds since 1970-01-01T00:00:00Z (negative before); a month is `year * 12 + month - 1`.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -123,14 +124,20 @@ def parsed_instant(buffer: Any, start: Any, length: Any) -> Any:
     return ((days_of(year, month, day) * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + milliseconds
 
 
+@lru_cache(maxsize=1024)
+def date_text(days: int) -> str:
+    """Of a day number; those that are told lie close together."""
+    year, month, day = date_of(days)
+    return f"{year:04d}-{month:02d}-{day:02d}"
+
+
 def instant_text(instant_ms: int) -> str:
     """An instant as the contract writes it, with milliseconds; `null` instants are the caller's business."""
     days, rest = divmod(int(instant_ms), DAY_MS)
-    year, month, day = date_of(days)
     hours, rest = divmod(rest, HOUR_MS)
     minutes, rest = divmod(rest, MINUTE_MS)
     seconds, milliseconds = divmod(rest, 1000)
-    return f"{year:04d}-{month:02d}-{day:02d}T{hours:02d}:{minutes:02d}:{seconds:02d}.{milliseconds:03d}Z"
+    return f"{date_text(days)}T{hours:02d}:{minutes:02d}:{seconds:02d}.{milliseconds:03d}Z"
 
 
 def day_text(instant_ms: int) -> str:

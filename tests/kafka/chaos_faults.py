@@ -53,11 +53,9 @@ def kills_at(scene: Scene, points: Sequence[str]) -> list[Injection]:
     found = []
     for slot, point in zip(slots, points, strict=True):
         assert slot.process is not None
-        if point == "in-revoke":  # nobody else does it for us: the worker is told to go
-            until(lambda slot=slot: slot.number in fleet.statuses() or not slot.alive, PATIENCE_S)  # type: ignore[misc]
-            status = fleet.statuses().get(slot.number)
-            if status is not None and status["partitions"]:
-                slot.process.send_signal(signal.SIGTERM)
+        if point == "in-revoke":  # nobody else does it for us: the worker is told to go when it has something to let go
+            until(lambda slot=slot: at_work(scene, slot) or not slot.alive, PATIENCE_S)  # type: ignore[misc]
+            slot.process.send_signal(signal.SIGTERM)
         until(lambda slot=slot: not slot.alive, max(0.5, deadline - time.monotonic()))  # type: ignore[misc]
         landed = slot.process.poll() == -signal.SIGKILL
         found.append(Injection(f"kill at {point}", landed, f"process {slot.process.pid}: {slot.process.poll()}"))
@@ -65,6 +63,11 @@ def kills_at(scene: Scene, points: Sequence[str]) -> list[Injection]:
             fleet.kill(slot)
         slot.wanted = True
     return found
+
+
+def at_work(scene: Scene, slot: Slot) -> bool:
+    status = scene.fleet.statuses().get(slot.number, {"partitions": {}})
+    return any(part["phase"] == "running" for part in status["partitions"].values())
 
 
 def kills_at_some(scene: Scene) -> list[Injection]:
@@ -88,10 +91,10 @@ def random_kills(scene: Scene) -> list[Injection]:
     count = scene.rng.randint(1, len(scene.fleet.slots))
     found = []
     for slot in scene.rng.sample(scene.fleet.slots, count):
-        at_work = any(
+        busy = any(
             part["phase"] == "running" for part in statuses.get(slot.number, {"partitions": {}})["partitions"].values()
         )
-        landed = at_work and slot.alive
+        landed = busy and slot.alive
         scene.fleet.kill(slot)
         found.append(Injection("kill -9 at random", landed, f"{count} of {len(scene.fleet.slots)} at once"))
         slot.wanted = True
@@ -159,7 +162,7 @@ def rebalance_storm(scene: Scene) -> list[Injection]:
             "partition.assignment.strategy": "range", "session.timeout.ms": 6_000, "log_level": 0,
         })  # fmt: skip
         topics = [scene.deployment.prefix + topic for topic in ("cdrs", "account-commands")]
-        stranger.subscribe(topics, on_assign=lambda _consumer, places, got=got: got.append(len(places)))
+        stranger.subscribe(topics, on_assign=lambda _consumer, places, got=got: got.append(len(places)))  # type: ignore[misc]
         deadline = time.monotonic() + 10.0
         while not got and time.monotonic() < deadline:
             stranger.poll(0.1)
