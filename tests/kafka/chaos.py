@@ -30,7 +30,7 @@ from tests.kafka.broker import KafkaCluster
 from tests.kafka.chaos_faults import Fault, Injection
 from tests.kafka.chaos_load import Decks, make_decks
 from tests.kafka.chaos_nursery import Nursery, nursery
-from tests.kafka.chaos_scene import SETTLED_S, Scene, dump, scene
+from tests.kafka.chaos_scene import SETTLED_S, Scene, dump, scene, until
 
 LOST, DOUBLED, BALANCE, ALARMS = {"I3"}, {"I4"}, {"I1", "I2", "I5"}, {"I7"}
 
@@ -79,6 +79,7 @@ def play(on: Ground, seed: int, plan: Sequence[Fault], **shape: Any) -> Round:
     name = f"chaos-{seed}-{int(time.time() * 1000) % 1_000_000_000}"
     with scene(on.kafka, on.nursery, on.decks, on.folder / name, seed, name=name, **shape) as found:
         found.fleet.wait_running(found.partitions, 40.0)
+        until(lambda: found.load.calls > 100, 40.0)  # tenants are open, and something is rated
         for fault in plan:
             try:
                 injected = fault(found)

@@ -156,7 +156,7 @@ class Load:
         self._records = stream(self._rng, partitions, decks.books)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
-        self.sent = self.transactions = self.aborted = self.problems = 0
+        self.sent = self.calls = self.transactions = self.aborted = self.problems = 0
         self._thread.start()
 
     def end(self) -> None:
@@ -176,11 +176,12 @@ class Load:
             else:
                 transactional = self._in_transaction(transactional, batch)
             self.sent += len(batch)
+            self.calls += sum(sent.topic == CDRS for sent in batch)
             self._ending.wait(max(0.0, len(batch) / self._rate - (time.monotonic() - begun)))
         plain.flush(30.0)
 
     def _settings(self, kind: str) -> dict[str, Any]:
-        settings = {"bootstrap.servers": self._bootstrap, "log_level": 0, "linger.ms": 2, "acks": "all",
+        settings = {"bootstrap.servers": self._bootstrap, "log_level": 0, "linger.ms": 2, "reconnect.backoff.max.ms": 500, "acks": "all",
                     "enable.idempotence": True}  # fmt: skip
         if kind != "plain":
             settings |= {"transactional.id": f"{self._prefix}{kind}", "transaction.timeout.ms": 10_000}
