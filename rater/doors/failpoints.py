@@ -8,6 +8,7 @@ somebody sends SIGCONT. Unset, a place costs one comparison.
 import os
 import signal
 
+# Of the file door, in the order in which a batch comes to them; and of the Kafka door.
 FAILPOINTS = (
     "before-write",
     "mid-write",
@@ -16,7 +17,8 @@ FAILPOINTS = (
     "in-transaction",
     "after-commit",
     "before-finish",
-    # the Kafka door
+)
+KAFKA_FAILPOINTS = (
     "opening-writer",
     "mid-restore",
     "after-poll",
