@@ -116,7 +116,7 @@ def cli() -> None:
     "--source",
     default="canonical",
     show_default=True,
-    help="What wrote the call records: canonical, asterisk-csv, graph-pstn, graph-direct-routing.",
+    help="What wrote the call records: canonical, or a switch; `rater mediate --source help` lists what is read.",
 )
 @click.option("--profile", type=FILE, help="Source profile (TOML): zone, layout, tenants, numbers.")
 @click.option("--plans", type=FILE, help="Calling plans (CSV). [beside the decks, else the shipped ones]")

@@ -237,6 +237,10 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 if waiter.done():
                     waiter.exception()  # the coordinator put it there; it says the same again when asked
 
+    def check(self) -> None:
+        if not self._closing:
+            self._raise_failure()
+
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure

@@ -50,6 +50,11 @@ class Crew:
         self._member = await self._kit.log.join(names.app_id, topics, instance_id, self._assigned, self._revoked)
         joining.set_result(self._member)
 
+    def check(self) -> None:
+        """Raises what ended the membership for good. With no partition left nobody fetches, and nobody else would hear of it."""
+        if self._member is not None:
+            self._member.check()
+
     async def leave(self) -> None:
         """Finish what is under way, give the partitions back, leave the group."""
         if self._member is not None:

@@ -129,6 +129,9 @@ class Member(Protocol):
     def end(self, place: Place) -> int | None:
         """The last stable offset as last heard, for lag; None when not yet heard."""
 
+    def check(self) -> None:
+        """Raises what ended this membership for good, where something did: also when there is nothing to fetch."""
+
     async def close(self) -> None:
         """Leave the group (a static member does not), having called `revoked`."""
 

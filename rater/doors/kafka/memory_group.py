@@ -268,6 +268,9 @@ class MemoryMember:
         self._failure = self._failure or problem
         self._broker.changed()
 
+    def check(self) -> None:
+        self._raise_failure()
+
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure

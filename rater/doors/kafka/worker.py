@@ -94,6 +94,17 @@ class RatingService(mode.Service):
         )
         self._crew = Crew(kit, self._end)
         await self._crew.join(settings.group_instance_id)
+        self.add_future(self._watch_membership(self._crew))
+
+    async def _watch_membership(self, crew: Crew) -> None:
+        """A process that another one has replaced (the same instance id) must end, not linger without partitions."""
+        while not self.should_stop:
+            await self.sleep(1.0)
+            try:
+                crew.check()
+            except Exception as problem:
+                self._end(problem)
+                return
 
     def _end(self, problem: BaseException) -> None:
         log.critical("this worker ends: %s", problem)
