@@ -19,7 +19,7 @@ from benchmarks.workload import commands_of, tenant_name
 from rater.contract.counts import Counts
 from rater.contract.journal import NO_DIGEST, JournalLine, digest_of, encode_journal, state_digest
 from rater.core.state import State
-from rater.doors.kafka.changelog import Watermark, free_rows, row_counts, write_changes
+from rater.doors.kafka.changelog import Watermark, write_changes
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.log import Writer
 from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, STATE
@@ -63,7 +63,7 @@ class Made:
             state_digest=digest, previous=mark.journal_digest, seen=state.fresh_ids().tobytes() + ids,
         ))  # fmt: skip
         self.mark = replace(mark, batch=mark.batch + 1, state_digest=digest, journal_digest=digest_of(line),
-                            rows=row_counts(state), free=free_rows(state), ids=int(state.seen_tally[0]))  # fmt: skip
+                            rows=state.row_counts(), free=state.free_rows(), ids=int(state.seen_tally[0]))  # fmt: skip
         bodies = write_changes(state, self.mark, writer), journal_body(line)
         state.committed()
         return bodies
@@ -88,7 +88,7 @@ async def make_partition(scene: Scene, log: KafkaLog, partition: int, ranks: lis
     key = np.random.Generator(np.random.PCG64([SEED, partition]))
     state = State.empty(key.bytes(16))
     versions = tuple(deck.version for deck in book.decks)
-    made = Made(state, Watermark(partition, 0, 0, 0, NO_DIGEST, NO_DIGEST, row_counts(state), free_rows(state), 0,
+    made = Made(state, Watermark(partition, 0, 0, 0, NO_DIGEST, NO_DIGEST, state.row_counts(), state.free_rows(), 0,
                                  state.key.tobytes().hex(), versions, book.plans_version))  # fmt: skip
     workspace, bodies = Workspace(), BodyWriter()
     writer = await log.open_writer(scene.names.transactional_id(partition))

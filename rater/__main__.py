@@ -12,8 +12,7 @@ from typing import Any
 import click
 
 from rater.doors.kafka.activate_command import activate_command
-from rater.doors.kafka.commands import _require_kafka as require_kafka
-from rater.doors.kafka.commands import topics_group
+from rater.doors.kafka.commands import require_kafka, topics_group
 
 FILE = click.Path(path_type=Path)
 

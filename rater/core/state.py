@@ -115,6 +115,14 @@ class State:
         shelf = self.shelves[name]
         return shelf.rows[: int(shelf.tally[ROWS])]
 
+    def row_counts(self) -> dict[str, int]:
+        """Rows in use of each shelf."""
+        return {name: int(shelf.tally[ROWS]) for name, shelf in self.shelves.items()}
+
+    def free_rows(self) -> dict[str, int]:
+        """The first free row of each shelf, -1 for none."""
+        return {name: int(shelf.tally[FREE]) for name, shelf in self.shelves.items()}
+
     def reserve(self, commands: int, calls: int) -> None:
         """Make room for what so many commands and calls could add at most."""
         need = {"accounts": commands, "lots": commands, "users": commands, "fleets": commands, "numbers": commands,

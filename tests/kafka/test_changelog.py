@@ -19,8 +19,6 @@ from rater.doors.kafka.changelog import (
     RowsRead,
     Watermark,
     decode_watermark,
-    free_rows,
-    row_counts,
     write_changes,
 )
 from rater.doors.kafka.log import Block
@@ -35,7 +33,7 @@ Entry = tuple[bytes | None, bytes]
 
 
 def mark_of(state: State, batch: int) -> Watermark:
-    return Watermark(0, batch, 0, 0, "", "", row_counts(state), free_rows(state), int(state.seen_tally[0]), KEY.hex(),
+    return Watermark(0, batch, 0, 0, "", "", state.row_counts(), state.free_rows(), int(state.seen_tally[0]), KEY.hex(),
                      ("deck",), "plans")  # fmt: skip
 
 

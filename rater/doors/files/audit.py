@@ -23,7 +23,7 @@ from rater.core.words import PADDING
 from rater.doors.differences import Difference, field_difference, owner, row_difference
 from rater.doors.files.outputs import EVENTS, JOURNAL, OUTPUTS, RATED, REJECTED_CDRS, REJECTED_COMMANDS
 from rater.doors.files.rate import blocks_of
-from rater.doors.files.store import StateProblem, Store, free_rows, row_counts
+from rater.doors.files.store import StateProblem, Store
 from rater.doors.rules import RuleBook, kept_rule_book
 from rater.pipeline import Batch, Outcome, Records, SourceFault, Workspace, decide, records_of
 
@@ -252,7 +252,7 @@ def _check_books(store: Store, state: State) -> None:
         stored = np.frombuffer(kept, dtype).view(np.recarray)
         told = row_difference(stored[row], state.rows(name)[row], dtype)
         raise Difference(f"state, {name} row {row}{owner(name, state.rows(name), row, state)}{told}")
-    if store.meta("rows") != row_counts(state) or store.meta("free") != free_rows(state):
+    if store.meta("rows") != state.row_counts() or store.meta("free") != state.free_rows():
         raise Difference("state: the row counts or free rows are not the replay's")
 
 

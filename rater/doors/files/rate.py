@@ -19,7 +19,7 @@ from rater.doors.failpoints import reached
 from rater.doors.files.inputs import LineStream, Piece, Place, SourceStream, identity_of
 from rater.doors.files.outputs import EVENTS, JOURNAL, RATED, REJECTED_CDRS, REJECTED_COMMANDS, Outputs
 from rater.doors.files.recharge import responder
-from rater.doors.files.store import Commit, StateProblem, Store, dirty_pages, free_rows, row_counts
+from rater.doors.files.store import Commit, StateProblem, Store, dirty_pages
 from rater.doors.rules import RuleBook
 from rater.pipeline import Batch, Outcome, Workspace, decide, records_of
 from rater.sources import SourceProfile, open_source
@@ -233,8 +233,8 @@ class _Run:
             "state_digest": self.digest,
             "plans": self.book.plans_version,
             "decks": [deck.version for deck in self.book.decks],
-            "rows": row_counts(self.state),
-            "free": free_rows(self.state),
+            "rows": self.state.row_counts(),
+            "free": self.state.free_rows(),
         }
         place = {"phase": phase, "file": piece.after.file, "done": piece.after.done}
         return Commit(

@@ -19,7 +19,6 @@ from typing import IO, Any
 import numpy as np
 
 from rater.contract.journal import NO_DIGEST
-from rater.core.accounts import FREE
 from rater.core.state import SHELVES, State
 from rater.doors.failpoints import reached
 
@@ -292,10 +291,6 @@ class Store:
         reached("in-transaction")
         db.execute("commit")
         reached("after-commit")
-
-
-def free_rows(state: State) -> dict[str, int]:
-    return {name: int(shelf.tally[FREE]) for name, shelf in state.shelves.items()}
 
 
 def row_counts(state: State) -> dict[str, int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rater.doors.kafka.commands import FILE, _print_json, _require_kafka, _with_connection
+from rater.doors.kafka.commands import FILE, print_json, require_kafka, with_connection
 
 
 @click.command("activate")
@@ -14,7 +14,7 @@ from rater.doors.kafka.commands import FILE, _print_json, _require_kafka, _with_
 @click.option("--at", metavar="INSTANT", help="When it was decided, for the record. [now]")
 @click.option("--by", default="rater deck activate", show_default=True, help="Who decided it, for the record.")
 @click.option("--id", "command_id", metavar="TEXT", help="Names this activation for ever. [from the versions and --at]")
-@_with_connection
+@with_connection
 def activate_command(deck: Path, plans: Path | None, at: str | None, by: str, command_id: str | None,
                      bootstrap: str | None, topic_prefix: str | None, config: Path | None, as_json: bool) -> None:  # fmt: skip
     """Put a deck, or a folder of decks, into force in every partition, from this place of the log on.
@@ -26,7 +26,7 @@ def activate_command(deck: Path, plans: Path | None, at: str | None, by: str, co
 
     A worker that does not have the deck stops the partition and says so, until it has.
     """
-    _require_kafka()
+    require_kafka()
     from rater.doors.clock import now_utc
     from rater.doors.kafka.activate import activate, activation_of
     from rater.doors.kafka.settings import load_connection
@@ -36,6 +36,6 @@ def activate_command(deck: Path, plans: Path | None, at: str | None, by: str, co
     command = activation_of(load_rule_book(deck, plans), at or now_utc(), by, command_id)
     partitions = asyncio.run(activate(connection, prefix, command))
     if as_json:
-        _print_json({"partitions": partitions, "command": command})
+        print_json({"partitions": partitions, "command": command})
         return
     click.echo(f"activated {' '.join(command['decks'])} with plans {command['plans']} in {partitions} partitions")

@@ -20,7 +20,7 @@ from rater.doors.kafka.audit_streams import (
     parsed,
     too_many,
 )
-from rater.doors.kafka.changelog import ChangelogProblem, Watermark, free_rows, row_counts
+from rater.doors.kafka.changelog import ChangelogProblem, Watermark
 from rater.doors.kafka.log import Place, Reader
 from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, OUTPUTS, STATE
 from rater.doors.kafka.outputs import vouch, write_outcome
@@ -157,7 +157,7 @@ class PartitionAudit:
             return
         self.state = State.empty(bytes.fromhex(newest.key))
         self.mark = Watermark(
-            self.partition, 0, told[1], told[3], NO_DIGEST, NO_DIGEST, row_counts(self.state), free_rows(self.state), 0,
+            self.partition, 0, told[1], told[3], NO_DIGEST, NO_DIGEST, self.state.row_counts(), self.state.free_rows(), 0,
             newest.key, (), "",
         )  # fmt: skip
 
@@ -318,8 +318,8 @@ class PartitionAudit:
                 f"{self.journal} offset {line.offset}, batch {mark.batch + 1}{field_difference(line.raw, wanted)}"
             )
         self.mark = Watermark(
-            self.partition, mark.batch + 1, segment[3], segment[1], digest, digest_of(line.raw), row_counts(state),
-            free_rows(state), int(state.seen_tally[0]), mark.key, tuple(decks), book.plans_version,
+            self.partition, mark.batch + 1, segment[3], segment[1], digest, digest_of(line.raw), state.row_counts(),
+            state.free_rows(), int(state.seen_tally[0]), mark.key, tuple(decks), book.plans_version,
         )  # fmt: skip
 
     async def _compare_rows(self) -> None:

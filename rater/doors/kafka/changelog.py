@@ -12,7 +12,6 @@ import numpy as np
 import orjson
 
 from rater.contract.records import Records
-from rater.core.accounts import FREE, ROWS
 from rater.core.compiled import kernel
 from rater.core.state import SHELVES, State
 from rater.core.words import copy_bytes
@@ -94,14 +93,6 @@ def _of_every_shelf(counts: Any) -> bool:
 
 
 FIELDS = frozenset(Watermark.__dataclass_fields__)
-
-
-def row_counts(state: State) -> dict[str, int]:
-    return {name: int(shelf.tally[ROWS]) for name, shelf in state.shelves.items()}
-
-
-def free_rows(state: State) -> dict[str, int]:
-    return {name: int(shelf.tally[FREE]) for name, shelf in state.shelves.items()}
 
 
 def flat(rows: Array) -> Array:

@@ -18,23 +18,25 @@ connection_options = (
 )
 
 
-def _with_connection(command: Any) -> Any:
+def with_connection(command: Any) -> Any:
     for option in reversed(connection_options):
         command = option(command)
     return command
 
 
-def _require_kafka() -> None:
+def require_kafka() -> None:
     """The Kafka packages are an extra: the embedded rater runs without."""
     try:
         import aiokafka  # noqa: F401
     except ImportError:
-        raise click.UsageError("this needs the Kafka packages; install them with: pip install 'rater[kafka]'") from None
+        raise click.UsageError(
+            "this needs the Kafka packages; install rater with its extra, in a checkout: pip install '.[kafka]'"
+        ) from None
     # Where no log is set up, what the client says of each failed try would go to the terminal beside our one sentence.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 
-def _print_json(value: dict[str, object]) -> None:
+def print_json(value: dict[str, object]) -> None:
     import orjson
 
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
@@ -49,7 +51,7 @@ def topics_group() -> None:
 @click.option("--partitions", required=True, type=int, help="Of every topic, for good; at most one worker each.")
 @click.option("--replication-factor", required=True, type=int, help="Copies of every partition; 3 in production.")
 @click.option("--min-insync-replicas", type=int, help="Copies a commit waits for. [one less than there are]")
-@_with_connection
+@with_connection
 def create_command(partitions: int, replication_factor: int, min_insync_replicas: int | None, bootstrap: str | None,
                    topic_prefix: str | None, config: Path | None, as_json: bool) -> None:  # fmt: skip
     """Make the topics that are missing, with the settings that no loss and no double charge need.
@@ -60,7 +62,7 @@ def create_command(partitions: int, replication_factor: int, min_insync_replicas
     Twice is as good as once. A topic that is there with another partition count or unsafe settings is refused, with the
     reason and the command that puts it right.
     """
-    _require_kafka()
+    require_kafka()
     from rater.doors.kafka.settings import load_connection
     from rater.doors.kafka.topics import Wanted, create_topics
 
@@ -68,7 +70,7 @@ def create_command(partitions: int, replication_factor: int, min_insync_replicas
     wanted = Wanted(partitions, replication_factor, min_insync_replicas)
     made = asyncio.run(create_topics(connection, prefix, wanted))
     if as_json:
-        _print_json({"created": list(made.created), "existing": list(made.existing), "partitions": partitions})
+        print_json({"created": list(made.created), "existing": list(made.existing), "partitions": partitions})
         return
     for name in made.created:
         click.echo(f"created {name}: {partitions} partitions, {replication_factor} replicas, {wanted.in_sync} in sync")
@@ -77,7 +79,7 @@ def create_command(partitions: int, replication_factor: int, min_insync_replicas
 
 
 @topics_group.command("check")
-@_with_connection
+@with_connection
 def check_command(bootstrap: str | None, topic_prefix: str | None, config: Path | None, as_json: bool) -> None:
     """Check every topic as a worker does at its start: all there, one partition count, safe settings.
 
@@ -86,7 +88,7 @@ def check_command(bootstrap: str | None, topic_prefix: str | None, config: Path 
 
     Exit status 1 if a topic is missing or wrong; the commands that put it right are printed.
     """
-    _require_kafka()
+    require_kafka()
     from rater.doors.kafka.settings import load_connection
     from rater.doors.kafka.topics import TopicsWrong, check_topics, names
 
@@ -95,11 +97,11 @@ def check_command(bootstrap: str | None, topic_prefix: str | None, config: Path 
         partitions = asyncio.run(check_topics(connection, prefix))
     except TopicsWrong as wrong:
         if as_json:
-            _print_json({"ok": False, "problems": list(wrong.problems), "commands": list(wrong.commands)})
+            print_json({"ok": False, "problems": list(wrong.problems), "commands": list(wrong.commands)})
         else:
             click.echo(f"rater: {wrong}", err=True)
         sys.exit(1)
     if as_json:
-        _print_json({"ok": True, "partitions": partitions, "topics": names(prefix)})
+        print_json({"ok": True, "partitions": partitions, "topics": names(prefix)})
     else:
         click.echo(f"{len(names(prefix))} topics of {partitions} partitions, all set as they must be")

@@ -13,7 +13,6 @@ from rater.doors.kafka.names import (
     CDRS,
     COMMANDS,
     EVENTS,
-    JOURNAL,
     OUTPUTS,
     RATED,
     REJECTED_CDRS,
@@ -107,6 +106,3 @@ def _lines(values: Sequence[bytes]) -> list[bytes]:
 
 def journal_body(line: bytes) -> list[Body]:
     return frame_few([(None, line, ())])
-
-
-__all__ = ["JOURNAL", "Body", "Written", "journal_body", "rated_bodies", "vouch", "write_outcome"]

@@ -1,7 +1,7 @@
 """One batch through everything a worker compiles, without a broker: records in, outputs, changelog, and a restore of it."""
 
 from rater.core.state import State
-from rater.doors.kafka.changelog import LAYOUT, RowsRead, Watermark, free_rows, row_counts, write_changes
+from rater.doors.kafka.changelog import LAYOUT, RowsRead, Watermark, write_changes
 from rater.doors.kafka.log import Block
 from rater.doors.kafka.names import Names
 from rater.doors.kafka.outputs import write_outcome
@@ -22,7 +22,7 @@ def rehearse(commands: list[bytes], calls: list[bytes]) -> None:
     outcome = decide(state, book.rules, Batch(0, given, called, home=lambda _tenant: 0))
     writer = BodyWriter()
     write_outcome(outcome, 0, Names("warm"), writer)
-    mark = Watermark(0, 1, 1, 1, "", "", row_counts(state), free_rows(state), 0, bytes(16).hex(), (), "", LAYOUT)
+    mark = Watermark(0, 1, 1, 1, "", "", state.row_counts(), state.free_rows(), 0, bytes(16).hex(), (), "", LAYOUT)
     read = RowsRead(None, "rehearsal")
     for body, count in write_changes(state, mark, writer):
         read.take(records_from_blocks([Block(0, count, count, body, 0)], 0)[0])

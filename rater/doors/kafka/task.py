@@ -17,7 +17,7 @@ from rater.contract.journal import NO_DIGEST, JournalLine, digest_of, state_dige
 from rater.contract.records import Records, records_of
 from rater.core.state import State
 from rater.doors.failpoints import reached
-from rater.doors.kafka.changelog import Watermark, free_rows, row_counts, write_changes
+from rater.doors.kafka.changelog import Watermark, write_changes
 from rater.doors.kafka.log import Block, Fenced, Log, LogProblem, Member, Place, Reader, Writer
 from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, STATE, Names
 from rater.doors.kafka.outputs import Written, journal_body, vouch, write_outcome
@@ -282,7 +282,7 @@ class PartitionTask:
         first_call, _ = await self._reader.bounds(self._calls)
         first_command, _ = await self._reader.bounds(self._commands)
         before = Watermark(
-            self.partition, 0, first_call, first_command, NO_DIGEST, NO_DIGEST, row_counts(state), free_rows(state), 0,
+            self.partition, 0, first_call, first_command, NO_DIGEST, NO_DIGEST, state.row_counts(), state.free_rows(), 0,
             state.key.tobytes().hex(), _versions(book), book.plans_version,
         )  # fmt: skip
         self._rules.keep(book)
@@ -421,8 +421,8 @@ class PartitionTask:
             outcome,
         )
         watermark = Watermark(
-            self.partition, mark.batch + 1, next_cdr, next_command, digest, digest_of(line), row_counts(state),
-            free_rows(state), int(state.seen_tally[0]), mark.key, _versions(book), book.plans_version,
+            self.partition, mark.batch + 1, next_cdr, next_command, digest, digest_of(line), state.row_counts(),
+            state.free_rows(), int(state.seen_tally[0]), mark.key, _versions(book), book.plans_version,
         )  # fmt: skip
         written.add(self._names.place(STATE, self.partition), write_changes(state, watermark, self._bodies))
         written.add(self._names.place(JOURNAL, self.partition), journal_body(line))
