@@ -180,8 +180,9 @@ def mediate_command(cdrs: tuple[str, ...], source: str, profile: Path | None, ou
     """
     import signal
 
-    from rater.doors.files.mediate import STOP, MediateRequest, mediate
-    from rater.doors.files.mediate import watch as watch_folder
+    from rater.doors.files.drop_folder import watch as watch_folder
+    from rater.doors.files.following import STOP
+    from rater.doors.files.mediate import MediateRequest, mediate
     from rater.doors.files.show import progress_bar, show_mediation
     from rater.sources import SOURCES
 

@@ -8,15 +8,12 @@ between, what was handed out is passed over.
 
 import base64
 import fcntl
-import gzip
 import json
 import os
-import time
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -24,7 +21,9 @@ import orjson
 
 from rater.contract.journal import digest_of
 from rater.doors.failpoints import reached
-from rater.doors.files.inputs import HEAD_BYTES, STANDARD_INPUT, InputProblem, open_input
+from rater.doors.files.file_marks import files_of, is_same_file, mark_of
+from rater.doors.files.following import Followed
+from rater.doors.files.inputs import STANDARD_INPUT, open_input
 from rater.doors.files.outputs import Outputs
 from rater.sources import Assembling, Source, SourceProfile, SourceRecord, open_source
 from rater.sources.assembly import StateRefused
@@ -32,8 +31,6 @@ from rater.sources.assembly import StateRefused
 CDRS, REJECTED_RAW, STATE = "cdrs.jsonl", "rejected-raw.jsonl", "mediated.json"
 NAMES = (CDRS, REJECTED_RAW)
 WRITE_RECORDS = 20_000
-POLL_S = 0.5
-UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload")  # how programs call what they still write
 
 
 class MediationProblem(Exception):
@@ -185,7 +182,7 @@ class Mediator:
             )
 
     def _file(self, name: str, follow: bool) -> None:
-        identity = identity_of(name)
+        identity = mark_of(name)
         if name != STANDARD_INPUT and any(known == identity for known in self._state.finished):
             self.tally.files_known += 1
             return
@@ -197,7 +194,8 @@ class Mediator:
         if self._state.current is None or not passed:
             self._begin(identity)
         self.tally.files += 1
-        with opened(name) as stream:
+        stream = open_input(name)
+        with nullcontext(stream) if name == STANDARD_INPUT else stream:
             readable = Followed(stream, name, self._idle) if follow else stream
             for count, record in enumerate(self._source.read(cast(BinaryIO, readable)), 1):
                 if count <= passed:
@@ -299,126 +297,6 @@ def replace_durably(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
-def files_of(given: str) -> list[str]:
-    """A file, standard input, or the files of a folder in order of name, without hidden and unfinished ones."""
-    if given == STANDARD_INPUT or not Path(given).is_dir():
-        return [given]
-    return [str(path) for path in sorted(Path(given).iterdir()) if path.is_file() and is_finished_name(path)]
-
-
-def is_finished_name(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix not in UNFINISHED
-
-
-def identity_of(name: str) -> dict[str, Any]:
-    """What tells a file from another of the same name: its size, and a checksum of so many first bytes."""
-    if name == STANDARD_INPUT:
-        return {"name": name, "size": 0, "head_bytes": 0, "head": 0}
-    path = Path(name)
-    try:
-        size = path.stat().st_size
-        head_bytes = min(size, HEAD_BYTES)
-        return {"name": str(path.resolve()), "size": size, "head_bytes": head_bytes, "head": head_of(path, head_bytes)}
-    except OSError as error:
-        raise InputProblem(f"{name}: {error.strerror or error}") from None
-
-
-def head_of(path: Path, count: int) -> int:
-    with path.open("rb") as stream:
-        return zlib.crc32(stream.read(count))
-
-
-def is_same_file(known: dict[str, Any], name: str) -> bool:
-    """The same name and the same beginning; it may have grown since."""
-    if name == STANDARD_INPUT or known["name"] != str(Path(name).resolve()):
-        return False
-    try:
-        grown = Path(name).stat().st_size >= known["size"]
-        return bool(grown and head_of(Path(name), known["head_bytes"]) == known["head"])
-    except OSError as error:
-        raise InputProblem(f"{name}: {error.strerror or error}") from None
-
-
-def opened(name: str) -> Any:
-    stream = open_input(name)
-    return stream if name != STANDARD_INPUT else _NotClosed(stream)
-
-
-class _NotClosed:
-    """Standard input is not ours to close."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-
-    def __enter__(self) -> IO[bytes]:
-        return self._stream
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
-class Followed:
-    """A file that is still written: whole lines as they come; waits at the end until `stop`."""
-
-    def __init__(self, stream: IO[bytes], name: str, idle: Callable[[], None]) -> None:
-        self._stream, self._name, self._idle = stream, name, idle
-        self._lines = BytesIO()
-        self._rest = b""
-        if isinstance(cast(object, stream), gzip.GzipFile):
-            raise InputProblem(f"{name}: a compressed file cannot be followed; read it when it is complete")
-
-    def read(self, size: int = -1) -> bytes:
-        return self._lines.read(size) or self._refilled().read(size)
-
-    def readline(self, limit: int = -1) -> bytes:
-        return self._lines.readline(limit) or self._refilled().readline(limit)
-
-    def _refilled(self) -> BytesIO:
-        self._lines = BytesIO(self._more())
-        return self._lines
-
-    def _more(self) -> bytes:
-        """Whole lines; b"" when the reading was stopped."""
-        while True:
-            data = self._rest + self._stream.read(1 << 20)
-            end = data.rfind(b"\n") + 1
-            self._rest = data[end:]
-            if end:
-                return data[:end]
-            self._idle()
-            if STOP.is_set:
-                return b""
-            time.sleep(POLL_S)
-
-
-class _Stop:
-    """Set by a signal: a follower ends at the next quiet moment."""
-
-    def __init__(self) -> None:
-        self.is_set = False
-
-    def __call__(self, *_: object) -> None:
-        self.is_set = True
-
-
-STOP = _Stop()
-
-
-def settled_files(folder: Path, known: dict[str, tuple[int, int]]) -> Iterator[Path]:
-    """Files of a drop folder whose size and time have not moved since the last look; the rest are looked at again."""
-    seen: dict[str, tuple[int, int]] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or not is_finished_name(path):
-            continue
-        found = path.stat()
-        mark = (found.st_size, found.st_mtime_ns)
-        seen[path.name] = mark
-        if known.get(path.name) == mark:
-            yield path
-    known.clear()
-    known.update(seen)
-
-
 def mediate(request: MediateRequest, progress: Callable[[str, int], None]) -> Tally:
     """Carry it out; the same call again goes on where it was interrupted and passes over what is done."""
     mediator = Mediator(request, progress)
@@ -426,40 +304,3 @@ def mediate(request: MediateRequest, progress: Callable[[str, int], None]) -> Ta
         return mediator.run()
     finally:
         mediator.close()
-
-
-def watch(request: MediateRequest, folder: Path, say: Callable[[str], None]) -> Tally:
-    """Each file of a drop folder once, moved to `done/` when it is done, to `bad/` with its reasons when nothing of it was good."""
-    total, known = Tally(), dict[str, tuple[int, int]]()
-    for name in ("done", "bad"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    while not STOP.is_set:
-        for path in list(settled_files(folder, known)):
-            one = MediateRequest([str(path)], request.source, request.profile, request.profile_text, request.out)
-            try:
-                tally = mediate(one, lambda _phase, _count: None)
-                reasons = dict(tally.rejected_by_reason) if tally.rejected and not tally.written else {}
-            except InputProblem as problem:
-                tally, reasons = Tally(files=1), {str(problem): 1}
-            place = set_aside(path, folder / ("bad" if reasons else "done"), reasons)
-            say(f"{path.name}: {tally.written} calls, {tally.rejected} rejected -> {place.parent.name}/{place.name}")
-            add(total, tally)
-        time.sleep(POLL_S)
-    return total
-
-
-def set_aside(path: Path, folder: Path, reasons: dict[str, int]) -> Path:
-    """Move a file out of the drop folder; a second one of the same name gets a number."""
-    target, number = folder / path.name, 1
-    while target.exists():
-        target, number = folder / f"{path.name}.{number}", number + 1
-    if reasons:
-        text = "".join(f"{reason}: {count}\n" for reason, count in sorted(reasons.items()))
-        replace_durably(folder / f"{target.name}.reasons", text.encode())
-    path.replace(target)
-    return target
-
-
-def add(total: Tally, more: Tally) -> None:
-    for name in Tally.__dataclass_fields__:
-        setattr(total, name, getattr(total, name) + getattr(more, name))
