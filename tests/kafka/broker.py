@@ -167,6 +167,7 @@ class KafkaCluster:
     listeners: Mapping[str, str] = field(default_factory=lambda: {CLIENT: "PLAINTEXT"})
     advertise: Sequence[str] = ()
     format_options: Sequence[str] = ()
+    transaction_version: int = 2
     heap: str = "512m"
 
     def __post_init__(self) -> None:
@@ -213,7 +214,7 @@ class KafkaCluster:
             node.properties_file.write_text(self._properties_text(index))
         for node in self._nodes:
             run_tool("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", str(node.properties_file),
-                     "--feature", "transaction.version=2", *self.format_options)  # fmt: skip
+                     "--feature", f"transaction.version={self.transaction_version}", *self.format_options)  # fmt: skip
         logged = [self._launch(node) for node in self._nodes]
         for node, offset in zip(self._nodes, logged, strict=True):
             self._wait_started(node, offset)

@@ -30,7 +30,7 @@ from tests.kafka.broker import KafkaCluster
 from tests.kafka.chaos_faults import Fault, Injection
 from tests.kafka.chaos_load import Decks, make_decks
 from tests.kafka.chaos_nursery import Nursery, nursery
-from tests.kafka.chaos_scene import SETTLED_S, Scene, dump, scene, until
+from tests.kafka.chaos_scene import SETTLED_S, Scene, dump, open_transactions, scene, until
 
 LOST, DOUBLED, BALANCE, ALARMS = {"I3"}, {"I4"}, {"I1", "I2", "I5"}, {"I7"}
 
@@ -109,6 +109,8 @@ def judge(found: Scene, told: Round) -> None:
     watcher = found.watch.finish()
     if not rests:
         found.timeline.note(f"VIOLATION I12 not at rest after {SETTLED_S:.0f} s; workers: {found.fleet.statuses()}")
+        for line in open_transactions(found):
+            found.timeline.note(f"VIOLATION I12 held back by: {line}")
     told.violations = [entry for entry in found.timeline.entries if "VIOLATION" in entry]
     told.invariants.update(violation.invariant for violation in found.watch.violations)
     told.batches = watcher.judged()
@@ -163,7 +165,7 @@ def mixed(on: Ground, seconds: float, seed: int, tell: Console) -> list[Round]:
 
 
 def failure(told: Round) -> str:
-    first = "\n  ".join(told.violations[:8])
+    first = "\n  ".join(told.violations[:30])
     return f"seed {told.seed} ({told.shape}) failed, everything is kept in {told.kept}:\n  {first}"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import confluent_kafka
 
-from tests.kafka.broker import KafkaCluster, free_ports
+from tests.kafka.broker import KafkaCluster, free_ports, run_tool
 from tests.kafka.chaos_load import Decks, Load
 from tests.kafka.chaos_nursery import Forked, Nursery
 from tests.kafka.checker_io import BrokerSource, ReadProblem, rules_of
@@ -28,6 +28,7 @@ from tests.kafka.workers import Deployment, Worker, running
 
 SETTLED_S = 60.0  # how long a run may take from the last fault to rest (I12)
 SESSION_MS = 3_000
+TRANSACTIONS = "org.apache.kafka.tools.TransactionsCommand"
 
 
 @dataclass
@@ -342,6 +343,28 @@ def scene(
             close()
         if proxy is not None:
             proxy.close()
+
+
+def open_transactions(found: Scene) -> list[str]:
+    """Who holds readers back, as the broker and its coordinator tell it: after the run nobody can be asked any more."""
+    told = []
+    source = BrokerSource(found.kafka.bootstrap, found.deployment.name, found.deployment.prefix)
+    try:
+        held = sorted(place for place, end in source.ends().items() if end.stable < end.high)
+    finally:
+        source.close()
+    for topic, partition in held:
+        asked = ["describe-producers", "--topic", found.deployment.prefix + topic, "--partition", str(partition)]
+        told += [f"{topic}-{partition}: {line}" for line in _transactions(found, asked)]
+    return told + _transactions(found, ["list"])
+
+
+def _transactions(found: Scene, asked: list[str]) -> list[str]:
+    try:
+        said = run_tool(TRANSACTIONS, "--bootstrap-server", found.kafka.bootstrap, *asked, timeout_s=30.0)
+    except Exception as problem:
+        said = f"{asked}: {problem}"
+    return [" ".join(line.split()) for line in said.splitlines() if line.strip()]
 
 
 def dump(found: Scene, folder: Path) -> None:

@@ -32,6 +32,7 @@ from rater.doors.kafka.log import (  # noqa: E402
     OffsetGone,
     Place,
     Refused,
+    Writer,
 )
 from rater.doors.kafka.record_batches import frame_few, records_from_blocks  # noqa: E402
 
@@ -68,7 +69,7 @@ def body(*values: bytes) -> tuple[bytes, int]:
     return framed, count
 
 
-async def commit(writer: KafkaWriter, place: Place, *values: bytes) -> None:
+async def commit(writer: Writer, place: Place, *values: bytes) -> None:
     await writer.begin()
     await writer.write(place, *body(*values))
     await writer.commit()
@@ -363,9 +364,10 @@ async def ignored(_: frozenset[int]) -> None:
 
 
 @asynccontextmanager
-async def behind_a_proxy(kafka: KafkaCluster) -> AsyncIterator[tuple[Proxy, KafkaLog, Place]]:
+async def behind_a_proxy(kafka: KafkaCluster, version: int = 2) -> AsyncIterator[tuple[Proxy, KafkaLog, Place]]:
     async with Proxy(kafka.node().ports["CLIENT"]) as proxy:
-        yield proxy, log_on(proxy.bootstrap, request_timeout_ms=1500), Place(await new_topic(kafka), 0)
+        log = log_on(proxy.bootstrap, request_timeout_ms=1500, transaction_version=version)
+        yield proxy, log, Place(await new_topic(kafka), 0)
 
 
 def test_a_transaction_without_trouble_does_not_taint(kafka: KafkaCluster) -> None:
@@ -381,9 +383,11 @@ def test_a_transaction_without_trouble_does_not_taint(kafka: KafkaCluster) -> No
 
 
 @pytest.mark.parametrize("side", list(Side))
-def test_a_connection_that_breaks_while_committing_taints(kafka: KafkaCluster, side: Side) -> None:
+def test_by_the_older_protocol_a_connection_that_breaks_while_committing_taints(
+    kafka: KafkaCluster, side: Side
+) -> None:
     async def test() -> None:
-        async with behind_a_proxy(kafka) as (proxy, log, place):
+        async with behind_a_proxy(kafka, version=1) as (proxy, log, place):
             writer = await log.open_writer(place.topic)
             rule = proxy.catch(Api.END_TXN, side, cut=True)
             await commit(writer, place, b"x")  # aiokafka asks again and says nothing
@@ -395,9 +399,9 @@ def test_a_connection_that_breaks_while_committing_taints(kafka: KafkaCluster, s
     run(test())
 
 
-def test_a_commit_that_is_answered_late_taints(kafka: KafkaCluster) -> None:
+def test_by_the_older_protocol_a_commit_that_is_answered_late_taints(kafka: KafkaCluster) -> None:
     async def test() -> None:
-        async with behind_a_proxy(kafka) as (proxy, log, place):
+        async with behind_a_proxy(kafka, version=1) as (proxy, log, place):
             writer = await log.open_writer(place.topic)
             rule = proxy.catch(Api.END_TXN, Side.ANSWER)
             committing = asyncio.create_task(commit(writer, place, b"x"))
@@ -413,13 +417,13 @@ def test_a_commit_that_is_answered_late_taints(kafka: KafkaCluster) -> None:
 
 
 @pytest.mark.parametrize("reopened", [True, False])
-def test_a_late_end_of_a_transaction_tears_the_next_one_unless_the_writer_is_new(
+def test_by_the_older_protocol_a_late_end_of_a_transaction_tears_the_next_one_unless_the_writer_is_new(
     kafka: KafkaCluster, reopened: bool
 ) -> None:
     """With the old writer the next transaction, half written, is committed by the late request although it is aborted."""
 
     async def test() -> None:
-        async with behind_a_proxy(kafka) as (proxy, log, place):
+        async with behind_a_proxy(kafka, version=1) as (proxy, log, place):
             writer = await log.open_writer(place.topic)
             late = proxy.catch(Api.END_TXN, cut=True)
             await commit(writer, place, b"first")
@@ -441,6 +445,102 @@ def test_a_late_end_of_a_transaction_tears_the_next_one_unless_the_writer_is_new
     run(test())
 
 
+@pytest.mark.parametrize("side", list(Side))
+@pytest.mark.parametrize("api", [Api.PRODUCE, Api.TXN_OFFSET_COMMIT, Api.END_TXN])
+def test_a_connection_that_breaks_in_a_transaction_ends_the_writer_and_nothing_is_sent_again(
+    kafka: KafkaCluster, api: Api, side: Side
+) -> None:
+    """Whether a commit without an answer took effect is for the log to say; both answers are whole."""
+
+    async def test() -> None:
+        async with behind_a_proxy(kafka) as (proxy, log, place):
+            writer = await log.open_writer(place.topic)
+            await commit(writer, place, b"first")
+            proxy.catch(api, side, cut=True)
+            with pytest.raises(LogProblem):
+                await whole(writer, place, b"second")
+            assert writer.tainted
+            with pytest.raises(LogProblem, match="an earlier step failed"):
+                await writer.commit()
+            asked = [api for api, _ in proxy.requests]
+            assert asked.count(api) == (1 if api is Api.TXN_OFFSET_COMMIT else 2)
+            await writer.close()
+            seen = await visible(log, place)
+            offset = await committed(kafka, place.topic, place)
+            reached_the_broker = api is Api.END_TXN and side is Side.ANSWER
+            assert (seen, offset) == (([b"first", b"second"], 2) if reached_the_broker else ([b"first"], None))
+
+    run(test())
+
+
+async def whole(writer: Writer, place: Place, *values: bytes) -> None:
+    """A transaction with everything a batch has; its offset is 2."""
+    await writer.begin()
+    await writer.write(place, *body(*values))
+    await writer.write_offsets(place.topic, {place: 2})
+    await writer.commit()
+
+
+@pytest.mark.parametrize("api", [Api.PRODUCE, Api.TXN_OFFSET_COMMIT, Api.END_TXN])
+def test_a_request_that_comes_late_can_do_nothing_to_the_next_transaction(kafka: KafkaCluster, api: Api) -> None:
+    """The answer of the broker is 47, invalid producer epoch, or 90, producer fenced."""
+
+    async def test() -> None:
+        async with behind_a_proxy(kafka) as (proxy, log, place):
+            writer = await log.open_writer(place.topic)
+            late = proxy.catch(api, cut=True)
+            with pytest.raises(LogProblem):
+                await whole(writer, place, b"lost")
+            await writer.close()
+            writer = await log.open_writer(place.topic)
+            await writer.begin()
+            await writer.write(place, *body(b"half"))
+            await late.release()
+            await late.answers.acquire()
+            await writer.write_offsets(place.topic, {place: 7})
+            await writer.commit()
+            await writer.close()
+            assert await visible(log, place) == [b"half"]
+            assert await committed(kafka, place.topic, place) == 7
+
+    run(test())
+
+
+def test_every_transaction_has_an_epoch_of_its_own(kafka: KafkaCluster) -> None:
+    """So whatever is still under way of the last one is refused, also without a new writer."""
+
+    async def test() -> None:
+        async with behind_a_proxy(kafka) as (_, log, place):
+            writer = await log.open_writer(place.topic)
+            epochs = []
+            for number in range(3):
+                await commit(writer, place, b"%d" % number)
+                epochs.append(writer._producer)
+            await writer.begin()
+            await writer.write(place, *body(b"aborted"))
+            await writer.abort()
+            epochs.append(writer._producer)
+            assert len(set(epochs)) == 4
+            assert await visible(log, place) == [b"0", b"1", b"2"]
+            await writer.close()
+
+    run(test())
+
+
+def test_a_cluster_that_has_not_switched_epochs_on_is_spoken_to_in_the_older_protocol(broker_possible: None) -> None:
+    async def test(kafka: KafkaCluster) -> None:
+        place = Place(await new_topic(kafka), 0)
+        log = log_on(kafka.bootstrap)
+        writer = await log.open_writer(place.topic)
+        assert isinstance(writer, KafkaWriter)
+        await commit(writer, place, b"x")
+        await writer.close()
+        assert await visible(log, place) == [b"x"]
+
+    with KafkaCluster(transaction_version=1) as older:
+        run(test(older))
+
+
 async def ended_somehow(doing: Awaitable[None]) -> None:
     """The broker has ended this transaction already; what it answers is not the point."""
     with suppress(LogProblem):
@@ -448,9 +548,11 @@ async def ended_somehow(doing: Awaitable[None]) -> None:
 
 
 @pytest.mark.parametrize("reopened", [True, False])
-def test_late_offsets_move_a_group_back_unless_the_writer_is_new(kafka: KafkaCluster, reopened: bool) -> None:
+def test_by_the_older_protocol_late_offsets_move_a_group_back_unless_the_writer_is_new(
+    kafka: KafkaCluster, reopened: bool
+) -> None:
     async def test() -> None:
-        async with behind_a_proxy(kafka) as (proxy, log, place):
+        async with behind_a_proxy(kafka, version=1) as (proxy, log, place):
             group = place.topic
             writer = await log.open_writer(place.topic)
             late = proxy.catch(Api.TXN_OFFSET_COMMIT, cut=True)
@@ -474,13 +576,14 @@ def test_late_offsets_move_a_group_back_unless_the_writer_is_new(kafka: KafkaClu
     run(test())
 
 
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("api", [Api.PRODUCE, Api.TXN_OFFSET_COMMIT, Api.END_TXN])
 def test_a_broker_that_never_answers_ends_in_a_timeout_and_nothing_is_committed_twice(
-    kafka: KafkaCluster, api: Api
+    kafka: KafkaCluster, api: Api, version: int
 ) -> None:
     async def test() -> None:
         async with behind_a_proxy(kafka) as (proxy, _, place):
-            log = log_on(proxy.bootstrap, request_timeout_ms=700, deadline_s=2.0)
+            log = log_on(proxy.bootstrap, request_timeout_ms=700, deadline_s=2.0, transaction_version=version)
             direct = log_on(kafka.bootstrap)
             writer = await log.open_writer(place.topic)
             proxy.catch(api, times=1000)
@@ -491,7 +594,7 @@ def test_a_broker_that_never_answers_ends_in_a_timeout_and_nothing_is_committed_
                 await writer.write_offsets(place.topic, {place: 1})
                 await writer.commit()
 
-            with pytest.raises(LogTimeout, match=r"no answer within 2 s"):
+            with pytest.raises(LogTimeout, match=r"no answer within (2|0\.7) s"):
                 await whole()
             assert writer.tainted
             await writer.close()

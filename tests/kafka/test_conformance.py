@@ -67,8 +67,9 @@ class MemoryStage:
 
 
 class KafkaStage:
-    def __init__(self, cluster: KafkaCluster) -> None:
+    def __init__(self, cluster: KafkaCluster, transaction_version: int) -> None:
         self._cluster = cluster
+        self._transaction_version = transaction_version
         self._stopped = False
 
     def log(self, deadline_s: float = 15.0) -> Log:
@@ -76,6 +77,7 @@ class KafkaStage:
         return KafkaLog(
             {"bootstrap_servers": self._cluster.bootstrap},
             deadline_s=deadline_s, session_timeout_ms=6_000, clock_ms=lambda: now_ms,
+            transaction_version=self._transaction_version,
         )  # fmt: skip
 
     async def _admin(self, act: Callable[[AIOKafkaAdminClient], Awaitable[Any]]) -> None:
@@ -132,9 +134,18 @@ class KafkaStage:
 Stage = MemoryStage | KafkaStage
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+ON_KAFKA = [pytest.param(version, marks=pytest.mark.kafka, id=f"kafka-v{version}") for version in (1, 2)]
+
+
+@pytest.fixture(params=["memory", *ON_KAFKA])
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    made: Stage = MemoryStage() if request.param == "memory" else KafkaStage(request.getfixturevalue("kafka"))
+    """The log in memory, and Kafka by both protocols of transactions."""
+    version = request.param
+    made: Stage = (
+        MemoryStage()
+        if version == "memory"
+        else KafkaStage(request.getfixturevalue("kafka"), transaction_version=version)
+    )
     yield made
     made.resume_broker()
 

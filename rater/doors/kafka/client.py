@@ -3,22 +3,25 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from aiokafka.client import AIOKafkaClient
+
 from rater.doors.clock import wall_ms
-from rater.doors.kafka import client_connection, client_member, client_writer
+from rater.doors.kafka import client_connection, client_epochs, client_member, client_writer
 from rater.doors.kafka.client_connection import Connection, KnownTopics, close_client, within
 from rater.doors.kafka.client_fetch import KafkaReader
 from rater.doors.kafka.client_member import KafkaMember
 from rater.doors.kafka.client_pump import Sizes
-from rater.doors.kafka.client_writer import KafkaWriter
-from rater.doors.kafka.log import Assigned, LogProblem, Place, Refused, Revoked
+from rater.doors.kafka.log import Assigned, LogProblem, Place, Refused, Revoked, Writer
 
 REQUEST_TIMEOUT_MS = 10_000
+OLDER_PROTOCOL = 1  # a level of Kafka's feature `transaction.version`
 
 
 class KafkaLog:
     """See `log.Log`. `arguments` are those of aiokafka's clients for reaching the cluster and being let in.
 
     `deadline_s` ends every call. `transaction_timeout_ms` ends what a dead process left open, where nobody takes its place.
+    `transaction_version`: 2 or 1 instead of what the cluster speaks.
     """
 
     def __init__(
@@ -28,6 +31,7 @@ class KafkaLog:
         request_timeout_ms: int | None = None,
         session_timeout_ms: int = 10_000,
         transaction_timeout_ms: int = 60_000,
+        transaction_version: int | None = None,
         deadline_s: float = 15.0,
         sizes: Sizes | None = None,
         clock_ms: Callable[[], int] = wall_ms,
@@ -40,11 +44,28 @@ class KafkaLog:
         self._sizes = sizes or Sizes()
         self._clock_ms = clock_ms
         self._topics = KnownTopics()
+        self._transaction_version = transaction_version
 
-    async def open_writer(self, transactional_id: str) -> KafkaWriter:
-        return await client_writer.open_writer(
-            transactional_id, self._connection, self._transaction_timeout_ms, self._topics, self._clock_ms
-        )
+    async def open_writer(self, transactional_id: str) -> Writer:
+        """As the cluster allows: with an epoch for each transaction (Kafka 4.0), or by aiokafka's own protocol."""
+        how = (transactional_id, self._connection, self._transaction_timeout_ms, self._topics, self._clock_ms)
+        client = None
+        if self._transaction_version != OLDER_PROTOCOL:
+            client = await self._connection.open()
+        if client is not None and await self._bumps_epochs(client):
+            return await client_epochs.open_writer(client, *how)
+        if client is not None:
+            await close_client(client)
+        return await client_writer.open_writer(*how)
+
+    async def _bumps_epochs(self, client: AIOKafkaClient) -> bool:
+        """Asked once: a cluster that is upgraded meanwhile is found to be so at the next start."""
+        if self._transaction_version is None:
+            doing = "asking which transactions the cluster speaks"
+            async with within(self._connection.deadline_s, doing, "nothing more"):
+                bumps = await client_epochs.bumps_epochs(client)
+            self._transaction_version = client_epochs.BUMPING if bumps else OLDER_PROTOCOL
+        return self._transaction_version == client_epochs.BUMPING
 
     async def open_reader(self) -> KafkaReader:
         return KafkaReader(await self._connection.open(), self._connection, self._topics, self._sizes.place_bytes)

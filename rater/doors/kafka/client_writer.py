@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import aiokafka.producer.sender
@@ -24,7 +23,8 @@ from rater.doors.kafka.client_connection import (
     without_creating_topics,
 )
 from rater.doors.kafka.client_requests import quick
-from rater.doors.kafka.log import Fenced, LogProblem, Place
+from rater.doors.kafka.client_steps import Steps
+from rater.doors.kafka.log import LogProblem, Place
 from rater.doors.kafka.record_batches import TRANSACTIONAL, batch_bytes
 
 # The first write after a commit often finds the coordinator still busy with it. aiokafka asks again after 20 ms, which is
@@ -91,16 +91,13 @@ class KafkaWriter:
         self._connection = connection
         self._topics = topics
         self._clock_ms = clock_ms
-        self._tainted = False
-        self._spoilt: LogProblem | None = None
-        self._open = False  # a transaction is
-        self._under_way = 0  # writes
+        self._steps = Steps(name, connection.deadline_s, self._death)
         self._turns: defaultdict[Place, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._watch_requests()
 
     @property
     def tainted(self) -> bool:
-        return self._tainted
+        return self._steps.tainted
 
     def _watch_requests(self) -> None:
         """aiokafka repeats a request whose answer did not come and tells nobody; the first may still take effect."""
@@ -116,112 +113,66 @@ class KafkaWriter:
                 return await send(node, quick(request), **options)
             except BaseException as problem:
                 log.warning("%s: %s: %s", self._name, type(request).__name__, problem_text(problem))
-                self._tainted = True
+                self._steps.tainted = True
                 raise
             finally:
-                self._tainted |= now() - began > slow_s
+                self._steps.tainted |= now() - began > slow_s
 
         self._producer.client.send = watched
 
     async def begin(self) -> None:
-        if self._open and self._spoilt is None:
-            raise LogProblem(f"{self._name}: a transaction is open; commit or abort it first")
-        async with self._step("beginning a transaction"):
+        self._steps.check_closed()
+        async with self._steps.step("beginning a transaction"):
             await self._producer.begin_transaction()
-            self._open = True
+            self._steps.open = True
 
     async def write(self, place: Place, body: bytes, count: int) -> int:
-        self._check_open()
+        self._steps.check_open()
         if count == 0:
             raise LogProblem(f"{place}: nothing to write; expected at least one record")
-        async with self._step(f"writing {count} records to {place}", f"WRITE on topic {place.topic}"):
-            self._under_way += 1
-            try:
+        async with self._steps.step(f"writing {count} records to {place}", f"WRITE on topic {place.topic}"):
+            with self._steps.writing():
                 batch = FramedBatch(body, count, self._clock_ms())
                 async with self._turns[place]:  # whoever waits for the topic or for room could be overtaken
                     await self._topics.require(self._producer.client, [place])
                     written = await self._producer.send_batch(batch, place.topic, partition=place.partition)
                 first = int((await written).offset)
-            finally:
-                self._under_way -= 1
             if first < 0:  # the answer to a repeated request, when the broker has forgotten where it put the first
                 raise LogProblem(f"{self._name}: {place}: written twice, and the broker does not say where")
             return first
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
-        self._check_open()
+        self._steps.check_open()
         topics = ", ".join(sorted({place.topic for place in offsets}))
-        async with self._step(f"writing offsets of group {group}", f"READ on group {group} and on topics {topics}"):
+        async with self._steps.step(
+            f"writing offsets of group {group}", f"READ on group {group} and on topics {topics}"
+        ):
             await self._topics.require(self._producer.client, list(offsets))
             following = {TopicPartition(*place): OffsetAndMetadata(offset, "") for place, offset in offsets.items()}
             await self._producer.send_offsets_to_transaction(following, group)
 
     async def commit(self) -> None:
-        self._check_open()
-        async with self._step("committing"):
-            if self._under_way:
-                raise LogProblem(f"{self._name}: commit while {self._under_way} writes are under way; await them first")
+        self._steps.check_open()
+        async with self._steps.step("committing"):
+            self._steps.check_written()
             await self._producer.commit_transaction()
-            self._open = False
+            self._steps.open = False
 
     async def abort(self) -> None:
-        if not self._open:
+        if not self._steps.open:
             raise LogProblem(f"{self._name}: no transaction is open")
-        try:
-            async with self._deadline("aborting"):
-                await self._producer.abort_transaction()
-        except BaseException as problem:
-            self._spoil(problem)
-            raise
-        self._open = False
-
-    def _check_open(self) -> None:
-        if not self._open and self._spoilt is None:
-            raise LogProblem(f"{self._name}: no transaction is open; begin one first")
-
-    @asynccontextmanager
-    async def _step(self, doing: str, needs: str | None = None) -> AsyncIterator[None]:
-        """One step of a transaction: none is taken after one that failed."""
-        if self._spoilt is not None:
-            kind = Fenced if isinstance(self._spoilt, Fenced) else LogProblem
-            raise kind(
-                f"{self._name}: {doing}: an earlier step failed ({self._spoilt}); close this writer, open a new one"
-            )
-        try:
-            async with self._deadline(doing, needs):
-                yield
-        except BaseException as problem:
-            self._spoil(problem)
-            raise
-
-    @asynccontextmanager
-    async def _deadline(self, doing: str, needs: str | None = None) -> AsyncIterator[None]:
-        needs = needs or f"WRITE on transactional id {self._name}"
-        async with within(self._connection.deadline_s, f"{self._name}: {doing}", needs):
-            try:
-                yield
-            except LogProblem:
-                raise
-            except Exception:
-                death = self._death()
-                if death is not None:
-                    raise death  # noqa: B904  # its own cause says what the broker answered
-                raise
+        async with self._steps.last_step("aborting"):
+            await self._producer.abort_transaction()
+        self._steps.open = False
 
     def _death(self) -> BaseException | None:
         """What ended aiokafka's sender; its other parts then raise copies that have lost their cause."""
         sender = self._producer._sender.sender_task
         return sender.exception() if sender is not None and sender.done() and not sender.cancelled() else None
 
-    def _spoil(self, problem: BaseException) -> None:
-        """A sequence number may be used up, a request may be adrift: nothing good can come of this producer."""
-        self._tainted = True
-        if self._spoilt is None:
-            self._spoilt = problem if isinstance(problem, LogProblem) else LogProblem(problem_text(problem))
-
     async def close(self) -> None:
-        healthy = not (self._open or self._tainted)
-        self._spoilt = self._spoilt or LogProblem("it is closed")
+        healthy = self._steps.healthy
+        self._steps.end()
         await close_producer(self._producer, grace_s=CLOSE_S if healthy else 0.0)
 
 
