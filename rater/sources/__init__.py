@@ -7,6 +7,7 @@ its bytes; nothing in a file can stop it. It asks no clock, opens no file and kn
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from rater.sources.acme import Acme
 from rater.sources.asterisk import AsteriskCsv
@@ -16,11 +17,12 @@ from rater.sources.cucm import Cucm
 from rater.sources.delimited import Delimited
 from rater.sources.freeswitch_csv import FreeswitchCsv
 from rater.sources.freeswitch_json import FreeswitchEvent, FreeswitchJson
+from rater.sources.freeswitch_xml import FreeswitchXml
 from rater.sources.graph import GraphDirectRouting, GraphPstn
 from rater.sources.kamailio import Kamailio
 from rater.sources.nchf import Nchf
 from rater.sources.opensips import OpenSips
-from rater.sources.profile import ProfileRefused, SourceProfile, read_profile
+from rater.sources.profile import ProfileRefused, SourceProfile, profile_of, read_profile
 from rater.sources.record import Assembling, Source, SourceRecord
 from rater.sources.sonus import Sonus
 
@@ -30,6 +32,7 @@ SOURCES: Mapping[str, Callable[[SourceProfile], Source]] = MappingProxyType(
         "asterisk-json": AsteriskJson,
         "freeswitch-csv": FreeswitchCsv,
         "freeswitch-json": FreeswitchJson,
+        "freeswitch-xml": FreeswitchXml,
         "freeswitch-event": FreeswitchEvent,
         "graph-pstn": GraphPstn,
         "graph-direct-routing": GraphDirectRouting,
@@ -56,7 +59,15 @@ def open_source(name: str, profile: SourceProfile) -> Source:
 
 def load_profile(path: Path) -> SourceProfile:
     """The profile in this TOML file, checked to the last key, so that a fault shows before the first record is read."""
-    profile = read_profile(path, tuple(SOURCES))
+    return checked(read_profile(path, tuple(SOURCES)))
+
+
+def profile_from(name: str, data: Mapping[str, Any]) -> SourceProfile:
+    """The profile of a TOML document that was read already, checked as one in a file; `name` is what messages say."""
+    return checked(profile_of(name, data, tuple(SOURCES)))
+
+
+def checked(profile: SourceProfile) -> SourceProfile:
     open_source(profile.source, profile)
     return profile
 
@@ -70,4 +81,5 @@ __all__ = [
     "SourceRecord",
     "load_profile",
     "open_source",
+    "profile_from",
 ]

@@ -4,7 +4,6 @@ Columns have places, not names, and the places change with release and options, 
 release or gives its own. Display names bring quotes that nobody escapes: a quoted value ends at a quote before a comma.
 """
 
-import csv
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC
@@ -22,15 +21,14 @@ from rater.sources.record import (
     TOLERANCE_MS,
     SourceRecord,
     Unusable,
-    canonical_call,
     instant_text,
     record_id,
     seconds_text,
     shown,
     words,
 )
-from rater.sources.rows import Rows, utf8
-from rater.sources.stamps import MONTHS, checked, span_ms, wall_instants
+from rater.sources.rows import Rows, Splitter, Values, utf8
+from rater.sources.stamps import MONTHS, Minutes, checked, span_ms, wall_instants
 from rater.sources.stops import STOP, StopSource
 from rater.sources.times import WallClock, settle, zone_named
 
@@ -72,7 +70,6 @@ STAMP = re.compile(
     r"([0-9]{1,2}):([0-9]{2}):([0-9]{2})(\.[0-9]{1,9})? ([A-Z]{1,5}) ([A-Za-z]{3}) +([0-9]{1,2}) ([0-9]{4})"
 )
 WIDTH_MAX = 1000
-MINUTES_MAX = 100_000
 UTC_NAMES = ("UTC", "GMT", "Z")
 
 
@@ -86,14 +83,10 @@ class Settings(NamedTuple):
     trunk_out: str
 
 
-class Values:
+class StopRow(Values):
     """A stop row by our names; an address is read as the number inside it."""
 
-    __slots__ = ("places", "values")
-
-    def __init__(self, places: Mapping[str, int], values: list[str]) -> None:
-        self.places = places
-        self.values = values
+    __slots__ = ()
 
     def get(self, name: str) -> str:
         place = self.places.get(name)
@@ -109,7 +102,8 @@ class AcmeRows(Rows):
     """Rows with Acme's quotes. Every line is one row."""
 
     def parse(self, line: bytes) -> list[str]:
-        return strict_or_loose(line.decode("latin-1"))
+        text = line.decode("latin-1")
+        return strict_or_loose(text, self.splitter)
 
 
 class Acme(StopSource):
@@ -126,8 +120,9 @@ class Acme(StopSource):
         self.utc = WallClock(UTC)
         zone = zone_named(profile.zone)
         self.clock = WallClock(zone) if zone is not None else None
-        self.read_last: tuple[bytes, list[str]] = (b"", [])
-        self.minutes: dict[tuple[str, str], tuple[int, ...]] = {}
+        self.splitter = Splitter()
+        self.read_last = (b"", StopRow({}, []))
+        self.minutes = Minutes()
         self.assemble_by(self.write, limits, profile.source)
 
     def read(self, stream: BinaryIO) -> Iterator[SourceRecord]:
@@ -137,27 +132,26 @@ class Acme(StopSource):
                 yield SourceRecord(row.raw, None, row.reason, row.fault)
                 continue
             try:
-                found = list(self.take(row.raw, row.values))
+                found = self.take(row.raw, row.values)
             except Unusable as fault:
                 found = [SourceRecord(row.raw, None, fault.reason, fault.detail)]
             yield from found
 
-    def take(self, raw: bytes, values: list[str]) -> Iterator[SourceRecord]:
+    def take(self, raw: bytes, values: list[str]) -> list[SourceRecord]:
         kind = KINDS.get(values[STATUS].strip())
         if kind is None:
             raise Unusable("bad_source_row", "the first column is not 1 (start), 2 (stop) or 3 (interim)")
         if len(values) <= PART_TIMES[0]:
             raise Unusable("bad_source_row", f"found {len(values)} columns, too few for any record")
         if kind == STOP:
-            values = self.whole(raw, values)
-            at_ms = self.stop_ms(Values(self.settings.places, values))
+            row = StopRow(self.settings.places, self.whole(raw, values))
+            self.read_last = (raw, row)
+            at_ms, session = self.stop_ms(row), row.get("session_id")
         else:
-            at_ms = self.part_ms(values)
-        session = utf8("session_id", values[self.settings.places["session_id"] if kind == STOP else SESSION].strip())
+            at_ms, session = self.part_ms(values), utf8("session_id", values[SESSION].strip())
         if not session:
             raise Unusable("missing_field", "session_id: is empty, so nothing names this record")
-        self.read_last = (raw, values)
-        yield from self.part(session, kind, at_ms, raw)
+        return self.part(session, kind, at_ms, raw)
 
     def whole(self, raw: bytes, values: list[str]) -> list[str]:
         """The stop's values in the width of its map, by either way of reading quotes."""
@@ -167,7 +161,7 @@ class Acme(StopSource):
             raise Unusable("bad_source_row", f"found {len(values)} columns, expected {self.settings.width}")
         return values
 
-    def stop_ms(self, row: Values) -> int:
+    def stop_ms(self, row: StopRow) -> int:
         ends = self.instants("disconnect", row.get("disconnect"))
         if not ends:
             raise Unusable("missing_field", "disconnect: is empty")
@@ -181,36 +175,30 @@ class Acme(StopSource):
         raise Unusable("missing_field", "setup and connect: both are empty")
 
     def write(self, raw: bytes) -> tuple[str, bytes]:
-        values = self.read_last[1]
-        if raw != self.read_last[0]:
-            values = self.whole(raw, strict_or_loose(raw.decode("latin-1")))
-        return self.call(Values(self.settings.places, values))
+        last, row = self.read_last
+        if raw != last:
+            values = strict_or_loose(raw.decode("latin-1"), self.splitter)
+            row = StopRow(self.settings.places, self.whole(raw, values))
+        return self.call(row)
 
-    def call(self, row: Values) -> tuple[str, bytes]:
+    def call(self, row: StopRow) -> tuple[str, bytes]:
         settled = self.parties.settle(self.sides(row))
-        start_ms, answer_ms, end_ms = self.times(row)
+        times = start_ms, answer_ms, end_ms = self.times(row)
         disposition = self.disposition(row, answer_ms)
         billable_ms = self.billable_ms(row, answer_ms, end_ms)
         name = record_id(self.profile.switch, row.get("session_id"), STOP, instant_text(start_ms))
-        return name, canonical_call(
-            record_id=name,
-            tenant=self.parties.tenant(row.get),
-            call_type=settled.call_type,
-            user=self.parties.user(row.get, settled.call_type),
-            caller=settled.caller,
-            callee=settled.callee,
-            start_ms=start_ms,
-            answer_ms=answer_ms,
-            end_ms=end_ms,
-            billable_ms=billable_ms,
-            disposition=disposition,
-            source=self.profile.source,
-            switch=self.profile.switch,
+        return name, self.parties.call_record(
+            name,
+            settled,
+            self.parties.whose(row.get, settled.call_type),
+            times,
+            billable_ms,
+            disposition,
             call_id=printable(row.get("ingress_call_id")),
             forwarded_by=None if settled.call_type in INBOUND_TYPES else printable(row.get("diversion")),
         )
 
-    def sides(self, row: Values) -> Sides:
+    def sides(self, row: StopRow) -> Sides:
         calling, called = row.get("calling"), row.get("called")
         column = self.profile.call_types.column
         return Sides(
@@ -223,7 +211,7 @@ class Acme(StopSource):
             word=row.get(column) if column else "",
         )
 
-    def times(self, row: Values) -> tuple[int, int | None, int]:
+    def times(self, row: StopRow) -> tuple[int, int | None, int]:
         starts = self.instants("setup", row.get("setup"))
         answers = self.instants("connect", row.get("connect"))
         ends = self.instants("disconnect", row.get("disconnect"))
@@ -231,11 +219,11 @@ class Acme(StopSource):
             raise Unusable("missing_field", f"{'disconnect' if starts else 'setup'}: is empty")
         return settle(starts, answers or (None,), ends, None, self.session_ms(row) if answers else None, None)
 
-    def session_ms(self, row: Values) -> int | None:
+    def session_ms(self, row: StopRow) -> int | None:
         text = row.get("session_time")
         return span_ms("session_time", text, "s") if text else None
 
-    def billable_ms(self, row: Values, answer_ms: int | None, end_ms: int) -> int:
+    def billable_ms(self, row: StopRow, answer_ms: int | None, end_ms: int) -> int:
         """Between connect and disconnect, to the millisecond, when the switch's whole seconds agree."""
         session_ms = self.session_ms(row)
         if answer_ms is None:
@@ -253,7 +241,7 @@ class Acme(StopSource):
             )
         return checked("connect to disconnect", talked_ms)
 
-    def disposition(self, row: Values, answer_ms: int | None) -> str:
+    def disposition(self, row: StopRow, answer_ms: int | None) -> str:
         word = row.get("disposition")
         if (answer_ms is None) == (word == ANSWERED) and word:
             raise Unusable("bad_field", f"disposition: {shown(word)} and the connect time contradict each other")
@@ -263,19 +251,12 @@ class Acme(StopSource):
         return sip_disposition(int(status)) if is_digits(status) and len(status) == 3 else "unknown"
 
     def instants(self, name: str, text: str) -> tuple[int, ...]:
-        """What a stamp may mean. Its minute is remembered; the seconds of the usual shapes are read here."""
-        time, _, rest = text.partition(" ")
-        known = self.minutes.get((time[:5], rest))
-        if known is not None and time[5:6] == ":" and time[8:9] in (".", ""):
-            seconds, decimals = time[6:8], time[9:]
-            if is_digits(seconds + decimals) and len(seconds) == 2 and seconds < "60" and len(decimals) <= 9:
-                ms = int(seconds) * 1000 + int(decimals[:3].ljust(3, "0"))
-                return tuple([minute_ms + ms for minute_ms in known])
-        found = self.instants_of(name, text)
-        if len(self.minutes) >= MINUTES_MAX:
-            self.minutes.clear()
-        if found and time[2:3] == ":":
-            self.minutes[(time[:5], rest)] = tuple([at_ms - at_ms % 60_000 for at_ms in found])
+        """What a stamp may mean; the long way once a minute."""
+        time, _, day = text.partition(" ")
+        found = self.minutes.instants(day, time)
+        if found is None:
+            found = self.instants_of(name, text)
+            self.minutes.remember(day, time, found)
         return found
 
     def instants_of(self, name: str, text: str) -> tuple[int, ...]:
@@ -306,13 +287,11 @@ def printable(text: str) -> str | None:
     return text if PRINTABLE.fullmatch(text) else None
 
 
-def strict_or_loose(text: str) -> list[str]:
+def strict_or_loose(text: str, splitter: Splitter) -> list[str]:
     if '"' not in text:
         return text.split(",")
-    try:
-        return next(csv.reader([text], strict=True), [])
-    except csv.Error:
-        return loose_values(text)
+    values = splitter.split(text)
+    return loose_values(text) if values is None else values
 
 
 def loose_values(text: str) -> list[str]:

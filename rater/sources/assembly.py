@@ -25,7 +25,7 @@ between them, do miss each other. Everything here is decided by the parts and th
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from rater.sources.parts import (
@@ -119,11 +119,15 @@ class Assembly:
 
     # In.
 
-    def add(self, part: Part) -> list[SourceRecord]:
-        """What this part decides: usually nothing, or a call, or that it is a repeat; and what its instant closes."""
+    def add(self, part: Part, memory: bytes | None = None) -> list[SourceRecord]:
+        """What this part decides: usually nothing, or a call, or that it is a repeat; and what its instant closes.
+
+        `memory` is `memory_key(part.key)` where the family knows it already.
+        """
         self.see(part.at_ms)
-        found = self.place(part)
-        found += self.due(self.time.now_ms)
+        found = self.place(part, memory or memory_key(part.key))
+        if self.waiting or self.settling:
+            found += self.due(self.time.now_ms)
         while self.open_count > self.limits.calls_max or self.open_bytes > self.limits.bytes_max:
             found.append(self.evicted())
         return found
@@ -131,29 +135,47 @@ class Assembly:
     def see(self, at_ms: int) -> None:
         """Let record time pass; also for records that are no parts."""
         before_ms = self.time.now_ms
-        self.time.see(at_ms)
-        now_ms = self.time.now_ms
+        now_ms = self.time.see(at_ms)
         if now_ms < before_ms:  # among the first stamps only: a wild one came first
             for queue in (self.waiting, self.settling):
                 for call in queue.values():
                     call.since_ms = min(call.since_ms, now_ms)
 
-    def place(self, part: Part) -> list[SourceRecord]:
+    def place(self, part: Part, memory: bytes) -> list[SourceRecord]:
         digest = digest_of(part)
-        memory = memory_key(part.key)
         done = self.closed.get(memory)
         if done is None:
+            if self.is_alone(part):
+                return [self.alone(part, digest, memory)]
             return self.joined(part, digest)
         if holds(done.written, digest):
             return [repeat(part)]
         if part.key in self.waiting or part.key in self.settling or (part.opens and part.at_ms > done.end_ms):
             return self.joined(part, digest)
         if holds(done.rejected, digest):
-            self.remember(memory, replace(done, rejected=b""))
+            self.remember(memory, done._replace(rejected=b""))
             return self.joined(part, digest)
         if not done.written:
-            self.remember(memory, replace(done, rejected=done.rejected + digest))
+            self.remember(memory, done._replace(rejected=done.rejected + digest))
         return [self.late(part, done)]
+
+    def is_alone(self, part: Part) -> bool:
+        """A whole call in one part, and nothing of it waits: most calls of most switches."""
+        waits = part.key in self.waiting or part.key in self.settling
+        return not waits and self.limits.settle_ms == 0 and self.family.is_complete((part,))
+
+    def alone(self, part: Part, digest: bytes, memory: bytes) -> SourceRecord:
+        """What `joined` and `ended` come to for such a part: nothing to queue, to sort, to count or to contest."""
+        try:
+            record_id, canonical = self.family.call((part,))
+        except Unusable as fault:
+            self.remember(memory, ClosedCall("", part.at_ms, b"", digest))
+            return SourceRecord(part.raw, None, fault.reason, fault.detail)
+        except NotBilled as why:
+            self.remember(memory, ClosedCall("", part.at_ms, digest, b""))
+            return SourceRecord(part.raw, None, "", why.detail, "leg")
+        self.remember(memory, ClosedCall(record_id, part.at_ms, digest, b""))
+        return SourceRecord(part.raw, canonical)
 
     def late(self, part: Part, done: ClosedCall) -> SourceRecord:
         if done.written:
@@ -171,13 +193,15 @@ class Assembly:
             return [repeat(part)]
         if twin is None:
             call.parts[part.name] = part
+            call.digests[part.name] = digest
         elif any(digest_of(other) == digest for other in call.contested if other.name == part.name):
             self.queue(part.key, call)
             return [repeat(part)]
         else:
             call.contested.append(part)
-        call.size += bytes_of(part)
-        self.open_bytes += bytes_of(part)
+        size = bytes_of(part)
+        call.size += size
+        self.open_bytes += size
         if call.size > self.limits.call_bytes_max and len(call.parts) + len(call.contested) > 1:
             return [self.ended(part.key, call, "too_large", f"more than {self.limits.call_bytes_max} bytes of parts")]
         if self.limits.settle_ms == 0 and self.family.is_complete(call.sorted()):
@@ -260,7 +284,7 @@ class Assembly:
         self.open_bytes -= call.size
         memory = memory_key(key)
         before = self.closed.get(memory) or ClosedCall("", 0, b"", b"")
-        digests = b"".join(map(digest_of, parts))
+        digests = b"".join(map(call.digest, parts))
         done = ClosedCall(
             record_id or before.record_id,
             max(part.at_ms for part in parts),

@@ -72,6 +72,8 @@ def read_columns(table: Table) -> tuple[tuple[str, ...], bool]:
         if table.has("layout"):
             raise table.refuse("columns", "either layout or columns, not both")
         columns = table.texts("columns", "a list of column names")
+        if not columns:
+            raise table.refuse("columns", "a list of column names; layout = 'header' reads them from the file")
         for name in columns:
             if name not in KNOWN_COLUMNS and not name.startswith("-"):
                 raise table.refuse("columns", f"known names, or '-' before a column to pass over; {name!r} is neither")

@@ -18,11 +18,10 @@ from rater.sources.record import (
     NotBilled,
     SourceRecord,
     Unusable,
-    canonical_call,
     record_id,
     words,
 )
-from rater.sources.rows import Rows, utf8
+from rater.sources.rows import Rows, Values
 
 DOCUMENTED = words(
     """cdrRecordType globalCallID_callManagerId globalCallID_callId origLegCallIdentifier dateTimeOrigination
@@ -63,21 +62,10 @@ BY_RECORDING = "27"
 SIGNED_32_MAX = 2_147_483_647
 
 
-class Values:
+class CucmRow(Values):
     """One row by column name; a column that the file does not have is empty."""
 
-    __slots__ = ("places", "values")
-
-    def __init__(self, places: Mapping[str, int], values: list[str]) -> None:
-        self.places = places
-        self.values = values
-
-    def get(self, name: str) -> str:
-        place = self.places.get(name)
-        if place is None:
-            return ""
-        text = self.values[place]
-        return text if text.isascii() else utf8(name, text)
+    __slots__ = ()
 
     def count(self, name: str) -> int:
         """A whole number; empty is 0, as in the fields that a release leaves out."""
@@ -137,7 +125,7 @@ class Cucm:
             elif lacking:
                 yield SourceRecord(row.raw, None, "bad_source_row", lacking)
             else:
-                yield self.record(row.raw, Values(places, values))
+                yield self.record(row.raw, CucmRow(places, values))
 
     def lacking(self, places: Mapping[str, int]) -> str:
         """What the line of names lacks for this profile; nothing for a file of call quality, which holds no calls."""
@@ -149,7 +137,7 @@ class Cucm:
         missing = [name for name in wanted if name and name not in places]
         return f"the line of names lacks {', '.join(missing)}" if missing else ""
 
-    def record(self, raw: bytes, row: Values) -> SourceRecord:
+    def record(self, raw: bytes, row: CucmRow) -> SourceRecord:
         try:
             return SourceRecord(raw, self.call(row))
         except Unusable as fault:
@@ -157,7 +145,7 @@ class Cucm:
         except NotBilled as why:
             return SourceRecord(raw, None, "", why.detail, "leg")
 
-    def call(self, row: Values) -> bytes:
+    def call(self, row: CucmRow) -> bytes:
         if row.get(FIRST_COLUMN) != CALL:
             raise Unusable("bad_field", f"{FIRST_COLUMN}: neither 1 (call) nor 2 (quality)")
         if is_recording(row):
@@ -166,30 +154,23 @@ class Cucm:
         pkid = row.get("pkid")
         if not pkid:
             raise Unusable("missing_field", "pkid: is empty, so nothing names this record")
-        start_ms, answer_ms, end_ms = self.times(row)
+        times = _, answer_ms, _ = self.times(row)
         seconds = row.count("duration")
         if not 0 <= seconds * 1000 <= BILLABLE_MS_MAX:
             raise Unusable("bad_field", f"duration: {seconds} s; expected 0 to 86400 s (24 h)")
         inbound = settled.call_type in INBOUND_TYPES
-        return canonical_call(
-            record_id=record_id(self.profile.switch, pkid),
-            tenant=self.parties.tenant(row.get),
-            call_type=settled.call_type,
-            user=self.parties.user(row.get, settled.call_type),
-            caller=settled.caller,
-            callee=settled.callee,
-            start_ms=start_ms,
-            answer_ms=answer_ms,
-            end_ms=end_ms,
-            billable_ms=seconds * 1000,
-            disposition="answered" if answer_ms is not None else self.disposition(row),
-            source=self.profile.source,
-            switch=self.profile.switch,
+        return self.parties.call_record(
+            record_id(self.profile.switch, pkid),
+            settled,
+            self.parties.whose(row.get, settled.call_type),
+            times,
+            seconds * 1000,
+            "answered" if answer_ms is not None else self.disposition(row),
             call_id=call_id(row),
             forwarded_by=None if inbound else self.forwarded_by(row),
         )
 
-    def sides(self, row: Values) -> Sides:
+    def sides(self, row: CucmRow) -> Sides:
         dialled = row.get("finalCalledPartyNumber") or row.get("originalCalledPartyNumber")
         left = row.get("outpulsedCalledPartyNumber") if self.called else ""
         calling = row.get("callingPartyNumber")
@@ -206,12 +187,12 @@ class Cucm:
             also_dialled=row.get("originalCalledPartyNumber"),
         )
 
-    def forwarded_by(self, row: Values) -> str | None:
+    def forwarded_by(self, row: CucmRow) -> str | None:
         """The number that sent the call on, when it was not the one first dialled."""
         redirected = row.get("origCalledPartyRedirectReason") not in ("", "0")
         return row.get("lastRedirectDn") or None if redirected else None
 
-    def times(self, row: Values) -> tuple[int, int | None, int]:
+    def times(self, row: CucmRow) -> tuple[int, int | None, int]:
         start = self.epoch(row, "dateTimeOrigination")
         answer = self.epoch(row, "dateTimeConnect")
         end = self.epoch(row, "dateTimeDisconnect")
@@ -220,13 +201,13 @@ class Cucm:
             raise Unusable("missing_field", f"{name}: is empty or 0")
         return start, answer, end
 
-    def epoch(self, row: Values, name: str) -> int | None:
+    def epoch(self, row: CucmRow, name: str) -> int | None:
         seconds = row.count(name)
         if not 0 <= seconds <= 2 * SIGNED_32_MAX:
             raise Unusable("bad_field", f"{name}: not a time in epoch seconds")
         return seconds * 1000 if seconds else None
 
-    def disposition(self, row: Values) -> str:
+    def disposition(self, row: CucmRow) -> str:
         """By the cause of whichever side gave one. Cisco's own large values say nothing about the called side."""
         return disposition_of(row.count("destCause_value") or row.count("origCause_value"))
 
@@ -235,7 +216,7 @@ def is_names(raw: bytes) -> bool:
     return raw.lstrip(b'"').startswith(FIRST_COLUMN.encode())
 
 
-def is_recording(row: Values) -> bool:
+def is_recording(row: CucmRow) -> bool:
     """Built-in bridge to a recorder: redirected because of recording (354), or on behalf of it (27)."""
     return (
         row.get("origCalledPartyRedirectReason") == RECORDING
@@ -244,7 +225,7 @@ def is_recording(row: Values) -> bool:
     )
 
 
-def call_id(row: Values) -> str:
+def call_id(row: CucmRow) -> str:
     """cluster1:2:91377; the numbers begin again after a node is rebuilt, so it groups legs and identifies nothing."""
     parts = (
         row.get("globalCallId_ClusterID"),

@@ -5,7 +5,7 @@ them is which; a row that does not fit is rejected, never re-split by guess.
 """
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import BinaryIO
 
@@ -18,8 +18,8 @@ from rater.sources.delimited_layout import (
 )
 from rater.sources.parties import Parties, Sides
 from rater.sources.profile import SourceProfile
-from rater.sources.record import NotBilled, SourceRecord, Unusable, canonical_call, record_id, shown
-from rater.sources.rows import Row, Rows
+from rater.sources.record import NotBilled, SourceRecord, Unusable, record_id, shown
+from rater.sources.rows import Row, Rows, Splitter, Values
 from rater.sources.stamps import Stamps, span_ms
 from rater.sources.times import settle
 
@@ -28,38 +28,27 @@ class Frame(Rows):
     """Rows by the profile's delimiter, quote and escape, or by widths."""
 
     def __init__(self, stream: BinaryIO, settings: Settings) -> None:
-        super().__init__(stream, settings.delimiter, settings.width)
+        super().__init__(stream, settings.delimiter or ",", settings.width)  # `parse` below decides, not the delimiter
         self.quote = settings.quote.encode()
         self.short_lines = settings.short_lines
         ends = list(accumulate(settings.widths))
         self.cuts = [slice(end - width, end) for end, width in zip(ends, settings.widths, strict=True)]
         self.line_width = ends[-1] if ends else 0
-        self.split = self.splitter(settings)
+        self.split = self.split_by(settings)
 
-    def splitter(self, settings: Settings) -> Callable[[str], list[str] | None]:
+    def split_by(self, settings: Settings) -> Callable[[str], list[str] | None]:
         if self.cuts:
             return self.by_width
         if not settings.quote and not settings.escape:
             return lambda text: text.split(settings.delimiter)
 
-        def split(text: str) -> list[str] | None:
-            try:
-                return next(
-                    csv.reader(
-                        [text],
-                        delimiter=settings.delimiter,
-                        quotechar=settings.quote or None,
-                        quoting=csv.QUOTE_MINIMAL if settings.quote else csv.QUOTE_NONE,
-                        escapechar=settings.escape or None,
-                        doublequote=not settings.escape,
-                        strict=True,
-                    ),
-                    None,
-                )
-            except csv.Error:
-                return None
-
-        return split
+        return Splitter(
+            delimiter=settings.delimiter,
+            quotechar=settings.quote or None,
+            quoting=csv.QUOTE_MINIMAL if settings.quote else csv.QUOTE_NONE,
+            escapechar=settings.escape or None,
+            doublequote=not settings.escape,
+        ).split
 
     def by_width(self, text: str) -> list[str] | None:
         if len(text) > self.line_width or (len(text) < self.line_width and not self.short_lines):
@@ -83,14 +72,13 @@ class Frame(Rows):
         return Row(line, None, "bad_source_row", f"found {len(values)} columns, expected {self.width}")
 
 
-class Values:
+class EncodedRow(Values):
     """One row by column name, in the file's encoding, without the spaces around a value."""
 
-    __slots__ = ("encoding", "places", "values")
+    __slots__ = ("encoding",)
 
-    def __init__(self, places: dict[str, int], values: list[str], encoding: str) -> None:
-        self.places = places
-        self.values = values
+    def __init__(self, places: Mapping[str, int], values: list[str], encoding: str) -> None:
+        super().__init__(places, values)
         self.encoding = encoding
 
     def get(self, name: str) -> str:
@@ -148,9 +136,9 @@ class Delimited:
             elif lacking:
                 yield SourceRecord(row.raw, None, "bad_source_row", "no row can be read without the header's columns")
             else:
-                yield self.record(row.raw, Values(places, row.values, settings.encoding))
+                yield self.record(row.raw, EncodedRow(places, row.values, settings.encoding))
 
-    def record(self, raw: bytes, row: Values) -> SourceRecord:
+    def record(self, raw: bytes, row: EncodedRow) -> SourceRecord:
         try:
             return SourceRecord(raw, self.call(row))
         except Unusable as fault:
@@ -158,42 +146,35 @@ class Delimited:
         except NotBilled as why:
             return SourceRecord(raw, None, "", why.detail, "leg")
 
-    def call(self, row: Values) -> bytes:
+    def call(self, row: EncodedRow) -> bytes:
         for column, kept in self.settings.only.items():
             if row.get(column) not in kept:
                 raise NotBilled(f"{column} is not one of [delimited.only]")
         settled = self.parties.settle(self.sides(row))
         billable_ms = self.measured_ms(row, "billable", self.settings.unit)
         disposition = self.disposition(row, billable_ms)
-        start_ms, answer_ms, end_ms = self.times(row, billable_ms, disposition)
+        times = _, answer_ms, end_ms = self.times(row, billable_ms, disposition)
         if billable_ms is None:
             talked = answer_ms is not None and disposition == "answered"
             billable_ms = end_ms - answer_ms if talked and answer_ms is not None else 0
-        return canonical_call(
-            record_id=self.record_id(row),
-            tenant=self.parties.tenant(row.get),
-            call_type=settled.call_type,
-            user=self.parties.user(row.get, settled.call_type),
-            caller=settled.caller,
-            callee=settled.callee,
-            start_ms=start_ms,
-            answer_ms=answer_ms,
-            end_ms=end_ms,
-            billable_ms=billable_ms,
-            disposition=disposition,
-            source=self.profile.source,
-            switch=self.profile.switch,
+        return self.parties.call_record(
+            self.record_id(row),
+            settled,
+            self.parties.whose(row.get, settled.call_type),
+            times,
+            billable_ms,
+            disposition,
             call_id=self.value(row, "call_id"),
         )
 
-    def value(self, row: Values, field: str) -> str:
+    def value(self, row: EncodedRow, field: str) -> str:
         column = self.settings.one.get(field)
         return row.get(column) if column else ""
 
-    def joined(self, row: Values, field: str) -> str:
+    def joined(self, row: EncodedRow, field: str) -> str:
         return " ".join([row.get(column) for column in self.settings.many.get(field, ())]).strip()
 
-    def sides(self, row: Values) -> Sides:
+    def sides(self, row: EncodedRow) -> Sides:
         caller, called = self.value(row, "caller"), self.value(row, "called")
         column = self.profile.call_types.column
         return Sides(
@@ -206,13 +187,13 @@ class Delimited:
             word=row.get(column) if column else "",
         )
 
-    def record_id(self, row: Values) -> str:
+    def record_id(self, row: EncodedRow) -> str:
         parts = [row.get(column) for column in self.settings.many["record_id"]]
         if not any(parts):
             raise Unusable("missing_field", "record_id: its columns are empty, so nothing names this record")
         return record_id(self.profile.switch, *parts)
 
-    def measured_ms(self, row: Values, field: str, unit: str) -> int | None:
+    def measured_ms(self, row: EncodedRow, field: str, unit: str) -> int | None:
         column = self.settings.one.get(field)
         if column is None:
             return None
@@ -223,7 +204,7 @@ class Delimited:
             text = text.replace(",", ".")
         return span_ms(column, text, unit)
 
-    def disposition(self, row: Values, billable_ms: int | None) -> str:
+    def disposition(self, row: EncodedRow, billable_ms: int | None) -> str:
         column = self.settings.one["disposition"]
         if column == BY_BILLABLE:
             return "answered" if billable_ms else "unknown"
@@ -234,7 +215,7 @@ class Delimited:
             raise Unusable("bad_field", f"{column}: {shown(text)} is not under [delimited.dispositions]")
         return found
 
-    def times(self, row: Values, billable_ms: int | None, disposition: str) -> tuple[int, int | None, int]:
+    def times(self, row: EncodedRow, billable_ms: int | None, disposition: str) -> tuple[int, int | None, int]:
         """Start, answer and end; what has no column, or is empty, follows from what was measured."""
         many = self.settings.many
         duration_ms = self.measured_ms(row, "duration", self.settings.duration_unit)

@@ -19,7 +19,6 @@ from rater.sources.record import (
     NotBilled,
     SourceRecord,
     Unusable,
-    canonical_call,
     record_id,
     shown,
     words,
@@ -141,20 +140,14 @@ class Calls:
         )
         settled = self.parties.settle(sides)
         billable_ms = self.billable_ms(get)
-        start_ms, answer_ms, end_ms = self.times(get, billable_ms)
-        return canonical_call(
-            record_id=record_id(self.profile.switch, *leg.id_parts),
-            tenant=self.parties.tenant(get),
-            call_type=settled.call_type,
-            user=self.parties.user(get, settled.call_type),
-            caller=settled.caller,
-            callee=settled.callee,
-            start_ms=start_ms,
-            answer_ms=answer_ms,
-            end_ms=end_ms,
-            billable_ms=billable_ms,
-            disposition=self.disposition(get, answer_ms is not None and billable_ms > 0),
-            source=self.profile.source,
+        times = _, answer_ms, _ = self.times(get, billable_ms)
+        return self.parties.call_record(
+            record_id(self.profile.switch, *leg.id_parts),
+            settled,
+            self.parties.whose(get, settled.call_type),
+            times,
+            billable_ms,
+            self.disposition(get, answer_ms is not None and billable_ms > 0),
             switch=leg.switch,
             call_id=next(filter(None, map(get, CALL_IDS)), None),
         )

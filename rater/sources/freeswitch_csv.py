@@ -15,7 +15,7 @@ from rater.sources.freeswitch import ORIGINATORS, Calls, Leg, Settings, read_set
 from rater.sources.parties import Getter
 from rater.sources.profile import SourceProfile, Table
 from rater.sources.record import RECORD_BYTES_MAX, SourceRecord, Unusable, shown, words
-from rater.sources.rows import Rows, utf8
+from rater.sources.rows import Rows, Splitter, utf8
 
 PLAIN = words(
     """caller_id_name caller_id_number destination_number context start_stamp answer_stamp end_stamp duration billsec
@@ -112,6 +112,7 @@ class TemplateRows(Rows):
     def __init__(self, stream: BinaryIO, template: Template) -> None:
         super().__init__(stream, template.delimiter, len(template.columns))
         self.template = template
+        self.splitter = Splitter(delimiter=template.delimiter, skipinitialspace=template.spaced)
 
     def parse(self, line: bytes) -> list[str] | None:
         template = self.template
@@ -119,13 +120,7 @@ class TemplateRows(Rows):
             if not (line.startswith(template.before) and line.endswith(template.after)):
                 return None
             line = line[len(template.before) : len(line) - len(template.after)]
-        try:
-            rows = csv.reader(
-                [line.decode("latin-1")], delimiter=self.delimiter, strict=True, skipinitialspace=template.spaced
-            )
-            return next(rows, None)
-        except csv.Error:
-            return None
+        return super().parse(line)
 
 
 class Unbroken:

@@ -56,6 +56,8 @@ def e164(text: str, rules: NumberRules, *, dialled: bool) -> str | None:
     extension = rules.extensions.get(text)
     if extension is not None:
         return extension
+    if text[:1] == "+" and 4 <= len(text) <= 16 and is_digits(text[1:]):
+        return text
     number = text.translate(SEPARATORS)
     if number.startswith("+"):
         digits = number[1:]

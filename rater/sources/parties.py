@@ -10,10 +10,13 @@ from typing import NamedTuple
 
 from rater.sources.numbers import e164, emergency_callee, is_internal, is_withheld
 from rater.sources.profile import SourceProfile
-from rater.sources.record import INBOUND_TYPES, NotBilled, Unusable, needs_user, shown
+from rater.sources.record import INBOUND_TYPES, NotBilled, Unusable, canonical_call, needs_user, shown
 
 Getter = Callable[[str], str]
+Times = tuple[int, int | None, int]  # start, answer, end
+Whose = tuple[str, str | None]  # tenant, user
 URI = re.compile(r"\s*(?:sips?:([^@;>?:]*)[^@>]*@|tel:([^;>]*))", re.IGNORECASE)
+USUAL_URI = re.compile(r"(?:[^<]*<)?sip:(\+[0-9]+)@[^<]*")  # what URI finds in most of them, in a third of the time
 Q850 = {
     1: "failed",
     16: "cancelled",
@@ -157,6 +160,42 @@ class Parties:
             raise Unusable("missing_field", f"user: {column} {why}")
         return found or None
 
+    def whose(self, get: Getter, call_type: str) -> Whose:
+        return self.tenant(get), self.user(get, call_type)
+
+    def call_record(
+        self,
+        name: str,
+        settled: Settled,
+        whose: Whose,
+        times: Times,
+        billable_ms: int,
+        disposition: str,
+        *,
+        switch: str = "",
+        **more: str | None,
+    ) -> bytes:
+        """The call record of what a family found out, checked; `more` is optional text, such as call_id."""
+        call_type, caller, callee = settled
+        tenant, user = whose
+        start_ms, answer_ms, end_ms = times
+        return canonical_call(
+            record_id=name,
+            tenant=tenant,
+            call_type=call_type,
+            user=user,
+            caller=caller,
+            callee=callee,
+            start_ms=start_ms,
+            answer_ms=answer_ms,
+            end_ms=end_ms,
+            billable_ms=billable_ms,
+            disposition=disposition,
+            source=self.profile.source,
+            switch=switch or self.profile.switch,
+            **more,
+        )
+
 
 def check_rules(profile: SourceProfile, kinds: tuple[str, ...], tenant_column: str = "") -> None:
     """Refuse a profile that leaves open what these families cannot know: switch, tenant, user, kind of call."""
@@ -189,6 +228,9 @@ def uri_number(text: str) -> str:
     """
     if ":" not in text:
         return text
+    usual = USUAL_URI.fullmatch(text)
+    if usual is not None:
+        return usual[1]
     inside = text[text.rfind("<") + 1 :]
     found = URI.match(inside)
     if found is not None:

@@ -10,8 +10,9 @@ from bisect import insort
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -21,8 +22,7 @@ DIGEST_BYTES = 8
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One record of a call. `facts` are JSON values; two parts of one name, instant and facts are the same part.
 
     `more` is carried along and not compared. `opens` marks a part with which calls begin, in families whose key is not
@@ -34,8 +34,12 @@ class Part:
     at_ms: int
     raw: bytes
     facts: Mapping[str, Any]
-    more: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    more: Mapping[str, Any] = NOTHING
     opens: bool = False
+
+
+BY_TIME = attrgetter("at_ms", "name")
+BY_TIME_AND_BYTES = attrgetter("at_ms", "name", "raw")
 
 
 @dataclass(slots=True)
@@ -46,16 +50,27 @@ class OpenCall:
     parts: dict[str, Part] = field(default_factory=dict)
     contested: list[Part] = field(default_factory=list)
     size: int = 0
+    digests: dict[str, bytes] = field(default_factory=dict)  # of `parts`, as far as they were asked for
 
     def sorted(self) -> list[Part]:
-        return sorted(self.parts.values(), key=lambda part: (part.at_ms, part.name))
+        parts = list(self.parts.values())
+        if len(parts) > 1:
+            parts.sort(key=BY_TIME)
+        return parts
 
     def everything(self) -> list[Part]:
-        return sorted([*self.parts.values(), *self.contested], key=lambda part: (part.at_ms, part.name, part.raw))
+        return (
+            sorted([*self.parts.values(), *self.contested], key=BY_TIME_AND_BYTES) if self.contested else self.sorted()
+        )
+
+    def digest(self, part: Part) -> bytes:
+        """The digest of one of its parts, taken once where nothing is contested."""
+        if self.contested:
+            return digest_of(part)
+        return self.digests.get(part.name) or self.digests.setdefault(part.name, digest_of(part))
 
 
-@dataclass(frozen=True, slots=True)
-class ClosedCall:
+class ClosedCall(NamedTuple):
     """What is remembered of a key: its last call record and its end, digests of parts by what became of them."""
 
     record_id: str
@@ -94,11 +109,13 @@ class RecordTime:
     def __init__(self) -> None:
         self.greatest: list[int] = []
 
-    def see(self, at_ms: int) -> None:
-        if at_ms in self.greatest or (len(self.greatest) == WITNESSES and at_ms < self.greatest[0]):
-            return
-        insort(self.greatest, at_ms)
-        del self.greatest[:-WITNESSES]
+    def see(self, at_ms: int) -> int:
+        """Take note of a stamp; what time it is now."""
+        greatest = self.greatest
+        if at_ms not in greatest and (len(greatest) < WITNESSES or at_ms > greatest[0]):
+            insort(greatest, at_ms)
+            del greatest[:-WITNESSES]
+        return greatest[0]
 
     @property
     def now_ms(self) -> int:

@@ -183,8 +183,12 @@ def family_of(source: str) -> str:
 
 def read_profile(path: Path, known_sources: tuple[str, ...]) -> SourceProfile:
     """The profile in this file, its common tables checked; the family checks its own table when it is opened."""
-    file = str(path)
-    top = Table(file, "", read_toml(path))
+    return profile_of(str(path), read_toml(path), known_sources)
+
+
+def profile_of(file: str, data: Mapping[str, Any], known_sources: tuple[str, ...]) -> SourceProfile:
+    """The profile that this TOML document says; `file` is what messages call it."""
+    top = Table(file, "", data)
     source = top.choice("source", known_sources)
     family = family_of(source)
     profile = SourceProfile(

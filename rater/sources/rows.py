@@ -8,9 +8,8 @@ become text one to one (Latin-1), so a foreign byte in a column that nobody uses
 
 import csv
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
 from rater.sources.record import RECORD_BYTES_MAX, Unusable
 
@@ -18,8 +17,7 @@ JOINED_LINES_MAX = 8
 BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """The row's bytes without its line end, and its values; or None and why."""
 
     raw: bytes
@@ -38,6 +36,48 @@ def utf8(name: str, text: str) -> str:
         raise Unusable("bad_field", f"{name}: bytes that are not UTF-8; expected UTF-8 text") from None
 
 
+class Values:
+    """One row by the names of its columns; one that the layout does not have is empty."""
+
+    __slots__ = ("places", "values")
+
+    def __init__(self, places: Mapping[str, int], values: list[str]) -> None:
+        self.places = places
+        self.values = values
+
+    def get(self, name: str) -> str:
+        place = self.places.get(name)
+        if place is None:
+            return ""
+        text = self.values[place]
+        return text if text.isascii() else utf8(name, text)
+
+
+class Splitter:
+    """Splits one line at a time with one csv.reader, since making a reader costs as much as a short line does.
+
+    The reader takes its lines from a stack over a None: after a line, the None ends a row that is still inside quotes,
+    and the reader with it. Such a row is a csv.Error, as any is that breaks the rules, and the next line has a new reader.
+    """
+
+    def __init__(self, **dialect: Any) -> None:
+        self.dialect = dialect
+        self.renew()
+
+    def renew(self) -> None:
+        self.lines: list[str | None] = [None]
+        self.reader = csv.reader(iter(self.lines.pop, None), strict=True, **self.dialect)
+
+    def split(self, line: str) -> list[str] | None:
+        """The line's values, or None."""
+        self.lines.append(line)
+        try:
+            return next(self.reader)
+        except csv.Error:
+            self.renew()
+            return None
+
+
 class Rows:
     """Reads rows; `width` is how many values a row has, None until the header has said so."""
 
@@ -46,10 +86,13 @@ class Rows:
         self.delimiter = delimiter
         self.width = width
         self.ahead: deque[tuple[bytes, int]] = deque()
-        self.begun = False
+        self.splitter = Splitter(delimiter=delimiter)
 
     def __iter__(self) -> Iterator[Row]:
-        while (taken := self.take()) is not None:
+        taken = self.read_line()
+        if taken is not None:
+            self.ahead.append((taken[0].removeprefix(BOM), taken[1]))
+        while (taken := self.ahead.popleft() if self.ahead else self.read_line()) is not None:
             line, size = taken
             if size > RECORD_BYTES_MAX:
                 yield Row(line, None, "too_large", f"a line of {size} bytes, of which the first {len(line)} are kept")
@@ -92,17 +135,7 @@ class Rows:
         return None
 
     def parse(self, line: bytes) -> list[str] | None:
-        try:
-            return next(csv.reader([line.decode("latin-1")], delimiter=self.delimiter, strict=True), None)
-        except csv.Error:
-            return None
-
-    def take(self) -> tuple[bytes, int] | None:
-        taken = self.ahead.popleft() if self.ahead else self.read_line()
-        if taken is not None and not self.begun:
-            self.begun = True
-            return taken[0].removeprefix(BOM), taken[1]
-        return taken
+        return self.splitter.split(line.decode("latin-1"))
 
     def read_line(self) -> tuple[bytes, int] | None:
         """The next line without its end, at most RECORD_BYTES_MAX bytes of it, and how long it is in the file."""
@@ -110,15 +143,16 @@ class Rows:
         if not line:
             return None
         if line.endswith(b"\n"):
-            return self.trimmed(line[:-1])
+            return trimmed(line[:-1])
         size = len(line)
         while size > RECORD_BYTES_MAX:
             more = self.stream.readline(RECORD_BYTES_MAX)
             size += len(more.removesuffix(b"\n"))
             if not more or more.endswith(b"\n"):
                 return line[:RECORD_BYTES_MAX], size
-        return self.trimmed(line)
+        return trimmed(line)
 
-    def trimmed(self, line: bytes) -> tuple[bytes, int]:
-        line = line.removesuffix(b"\r")
-        return line[:RECORD_BYTES_MAX], len(line)
+
+def trimmed(line: bytes) -> tuple[bytes, int]:
+    line = line.removesuffix(b"\r")
+    return line[:RECORD_BYTES_MAX], len(line)

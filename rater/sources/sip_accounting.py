@@ -20,7 +20,6 @@ from rater.sources.record import (
     NotBilled,
     SourceRecord,
     Unusable,
-    canonical_call,
     record_id,
     shown,
 )
@@ -212,20 +211,13 @@ class SipAccounting(AssembledSource):
             return facts.get(name, "")
 
         name = record_id(self.profile.switch, *named)
-        call = canonical_call(
-            record_id=name,
-            tenant=self.parties.tenant(get),
-            call_type=sides.call_type,
-            user=self.parties.user(get, sides.call_type),
-            caller=sides.caller,
-            callee=sides.callee,
-            start_ms=start_ms,
-            answer_ms=answer_ms,
-            end_ms=end_ms,
-            billable_ms=billable_ms,
-            disposition=disposition,
-            source=self.profile.source,
-            switch=self.profile.switch,
+        call = self.parties.call_record(
+            name,
+            sides,
+            self.parties.whose(get, sides.call_type),
+            (start_ms, answer_ms, end_ms),
+            billable_ms,
+            disposition,
             call_id=named[0] if len(named[0].encode()) <= CALL_ID_BYTES_MAX else None,
         )
         return name, call

@@ -13,11 +13,11 @@ from typing import BinaryIO, NamedTuple
 
 from rater.sources.assembly import read_limits
 from rater.sources.numbers import is_digits
-from rater.sources.parties import Parties, Sides, check_rules, disposition_of
+from rater.sources.parties import Parties, Sides, Times, check_rules, disposition_of
 from rater.sources.profile import SourceProfile, Table
-from rater.sources.record import DAY_MS, SourceRecord, Unusable, canonical_call, record_id, words
-from rater.sources.rows import Rows, utf8
-from rater.sources.stamps import span_ms, wall_instants
+from rater.sources.record import DAY_MS, SourceRecord, Unusable, record_id, words
+from rater.sources.rows import Rows, Splitter, utf8
+from rater.sources.stamps import Minutes, span_ms, wall_instants
 from rater.sources.stops import STOP, StopSource
 from rater.sources.times import WallClock, settle, zone_named
 
@@ -70,7 +70,7 @@ class Place(NamedTuple):
     inner: int = -1
 
 
-class Values:
+class Line:
     """One line by our names. A place that the line does not reach is empty."""
 
     __slots__ = ("places", "values")
@@ -81,12 +81,15 @@ class Values:
 
     def get(self, name: str) -> str:
         place = self.places.get(name)
-        if place is None or place.field >= len(self.values):
+        if place is None:
             return ""
-        text = self.values[place.field]
-        if place.inner >= 0:
-            inner = sub_fields(text)
-            text = inner[place.inner] if place.inner < len(inner) else ""
+        field, inner = place
+        if field >= len(self.values):
+            return ""
+        text = self.values[field]
+        if inner >= 0:
+            parts = sub_fields(text)
+            text = parts[inner] if inner < len(parts) else ""
         text = text.strip()
         return text if text.isascii() else utf8(name, text)
 
@@ -111,7 +114,9 @@ class Sonus(StopSource):
         check_columns(profile, self.stop)
         self.stop_columns = 1 + max(place.field for place in self.stop.values())
         self.parties = Parties(profile, ("calling", "called", "called", profile.call_types.column), "provider")
-        self.read_last: tuple[bytes, list[str]] = (b"", [])
+        self.splitter = Splitter()
+        self.minutes = Minutes()
+        self.read_last = (b"", Line({}, []))
         self.stamp_last: tuple[tuple[str, str], tuple[int, ...]] = (("", ""), ())
         self.assemble_by(self.write, limits, profile.source)
 
@@ -125,51 +130,50 @@ class Sonus(StopSource):
                 yield SourceRecord(row.raw, None, row.reason, row.fault)
                 continue
             try:
-                found = list(self.take(row.raw, row.values))
+                found = self.take(row.raw, row.values)
             except Unusable as fault:
                 found = [SourceRecord(row.raw, None, fault.reason, fault.detail)]
             yield from found
 
-    def take(self, raw: bytes, values: list[str]) -> Iterator[SourceRecord]:
+    def take(self, raw: bytes, values: list[str]) -> list[SourceRecord]:
         kind = values[0].strip()
         if kind in OTHER:
-            yield SourceRecord(raw, None, "", f"{kind}: no record of a call", "leg")
-        elif kind == "ATTEMPT":
+            return [SourceRecord(raw, None, "", f"{kind}: no record of a call", "leg")]
+        if kind == "ATTEMPT":
             if len(values) < ATTEMPT_COLUMNS_MIN:
                 raise Unusable("bad_source_row", f"found {len(values)} columns; an ATTEMPT has {ATTEMPT_COLUMNS_MIN}")
-            yield from self.single(raw, Values(self.attempt, values))
-        elif kind == "STOP":
+            return [self.single(raw, Line(self.attempt, values))]
+        if kind == "STOP":
             if len(values) < self.stop_columns:
                 raise Unusable("bad_source_row", f"found {len(values)} columns; this STOP has {self.stop_columns}")
-            row = Values(self.stop, values)
+            row = Line(self.stop, values)
             ends = self.instants("end", row.get("end_date"), row.get("end_time"))
-            self.read_last = (raw, values)
-            yield from self.part(self.key(row), STOP, ends[0], raw)
-        elif kind in PARTS:
+            self.read_last = (raw, row)
+            return self.part(self.key(row), STOP, ends[0], raw)
+        if kind in PARTS:
             if len(values) < PART_COLUMNS_MIN:
                 raise Unusable("bad_source_row", f"found {len(values)} columns; too few for any record")
-            row = Values(self.stop, values)
+            row = Line(self.stop, values)
             starts = self.instants("start", row.get("start_date"), row.get("start_time"))
-            yield from self.part(self.key(row), PARTS[kind], starts[0], raw)
-        else:
-            raise Unusable("bad_source_row", "the first column names no type of record")
+            return self.part(self.key(row), PARTS[kind], starts[0], raw)
+        raise Unusable("bad_source_row", "the first column names no type of record")
 
-    def key(self, row: Values) -> str:
+    def key(self, row: Line) -> str:
         gateway, accounting = row.get("gateway"), row.get("accounting_id")
         if not gateway or not accounting:
             raise Unusable("missing_field", "gateway or accounting_id: is empty, so nothing names this record")
         return f"{gateway}\n{accounting}"
 
-    def single(self, raw: bytes, row: Values) -> Iterator[SourceRecord]:
+    def single(self, raw: bytes, row: Line) -> SourceRecord:
         """An ATTEMPT: nothing else is written of such a call."""
         self.key(row)
         starts = self.instants("start", row.get("start_date"), row.get("start_time"))
         start_ms, _, end_ms = settle(starts, (None,), self.attempt_ends(row, starts), None, None, None)
         self.assembly.see(end_ms)
         _, canonical = self.call(row, "ATTEMPT", (start_ms, None, end_ms), 0, disposition_of(self.reason(row)))
-        yield SourceRecord(raw, canonical)
+        return SourceRecord(raw, canonical)
 
-    def attempt_ends(self, row: Values, starts: tuple[int, ...]) -> tuple[int, ...]:
+    def attempt_ends(self, row: Line, starts: tuple[int, ...]) -> tuple[int, ...]:
         """The tenth field is a time, its date the 105th, or a date with the time behind it, by release.
 
         A line without any date of its end ended on the day it began, or after midnight.
@@ -184,17 +188,16 @@ class Sonus(StopSource):
         return tuple([end_ms if end_ms >= starts[0] else end_ms + DAY_MS for end_ms in ends])
 
     def write(self, raw: bytes) -> tuple[str, bytes]:
-        values = self.read_last[1]
-        if raw != self.read_last[0]:
-            values = next(csv.reader([raw.decode("latin-1")], strict=True))
-        row = Values(self.stop, values)
+        last, row = self.read_last
+        if raw != last:
+            row = Line(self.stop, self.splitter.split(raw.decode("latin-1")) or [])
         billable_ms = self.ticks(row, "duration_ticks")
         if billable_ms is None:
             raise Unusable("missing_field", "duration_ticks: is empty; expected ticks of 10 ms")
         self.reason(row)
         return self.call(row, "STOP", self.times(row, billable_ms), billable_ms, "answered")
 
-    def times(self, row: Values, billable_ms: int) -> tuple[int, int, int]:
+    def times(self, row: Line, billable_ms: int) -> tuple[int, int, int]:
         """The answer is the start and the ticks to it; stamps are cut at a tenth, so it may lie a tenth after the end."""
         ringing_ms = self.ticks(row, "answer_ticks")
         ends = self.instants("end", row.get("end_date"), row.get("end_time"))
@@ -206,30 +209,21 @@ class Sonus(StopSource):
         answer_ms = start_ms + ringing_ms
         return start_ms, end_ms if end_ms < answer_ms <= end_ms + STAMP_MS else answer_ms, end_ms
 
-    def call(
-        self, row: Values, kind: str, times: tuple[int, int | None, int], billable_ms: int, disposition: str
-    ) -> tuple[str, bytes]:
+    def call(self, row: Line, kind: str, times: Times, billable_ms: int, disposition: str) -> tuple[str, bytes]:
         settled = self.parties.settle(self.sides(row))
         name = record_id(self.profile.switch, row.get("gateway"), row.get("accounting_id"), kind)
-        start_ms, answer_ms, end_ms = times
-        return name, canonical_call(
-            record_id=name,
-            tenant=self.parties.tenant(row.get),
-            call_type=settled.call_type,
-            user=self.parties.user(row.get, settled.call_type),
-            caller=settled.caller,
-            callee=settled.callee,
-            start_ms=start_ms,
-            answer_ms=answer_ms,
-            end_ms=end_ms,
-            billable_ms=billable_ms,
-            disposition=disposition,
-            source=self.profile.source,
+        return name, self.parties.call_record(
+            name,
+            settled,
+            self.parties.whose(row.get, settled.call_type),
+            times,
+            billable_ms,
+            disposition,
             switch=row.get("gateway"),
             call_id=row.get("call_id") or row.get("accounting_id"),
         )
 
-    def sides(self, row: Values) -> Sides:
+    def sides(self, row: Line) -> Sides:
         calling, called = row.get("calling"), row.get("called")
         column = self.profile.call_types.column
         return Sides(
@@ -242,19 +236,24 @@ class Sonus(StopSource):
             word=row.get(column) if column else "",
         )
 
-    def reason(self, row: Values) -> int:
+    def reason(self, row: Line) -> int:
         text = row.get("reason")
         if text and not (is_digits(text) and len(text) <= 5):
             raise Unusable("bad_field", "reason: not a number; is this the layout of another release?")
         return int(text or 0)
 
-    def ticks(self, row: Values, name: str) -> int | None:
+    def ticks(self, row: Line, name: str) -> int | None:
         text = row.get(name)
         return span_ms(name, text, "10ms") if text else None
 
     def instants(self, name: str, date: str, clock: str) -> tuple[int, ...]:
+        """What a stamp may mean; the long way once a minute, and not twice for the end of one line."""
         if (date, clock) != self.stamp_last[0]:
-            self.stamp_last = ((date, clock), self.instants_of(name, date, clock))
+            found = self.minutes.instants(date, clock)
+            if found is None:
+                found = self.instants_of(name, date, clock)
+                self.minutes.remember(date, clock, found)
+            self.stamp_last = ((date, clock), found)
         return self.stamp_last[1]
 
     def instants_of(self, name: str, date: str, clock: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from rater.sources.numbers import is_digits
 from rater.sources.record import BILLABLE_MS_MAX, Unusable
-from rater.sources.times import WallClock, zone_named
+from rater.sources.times import CACHE_MAX, WallClock, seconds_ms, zone_named
 
 MONTHS = {name: index for index, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
 DIRECTIVES = {
@@ -109,6 +109,31 @@ def wall_instants(clock: WallClock, name: str, wall: str, decimals: str) -> tupl
         return found
     millis = int(decimals[1:4].ljust(3, "0"))
     return tuple([at_ms + millis for at_ms in found])
+
+
+class Minutes:
+    """The minutes that a switch's clock showed before, by their text; seconds and decimals are added here.
+
+    For stamps of a day and a time that no WallClock reads as they stand, where taking them apart costs most.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[str, tuple[int, ...]] = {}
+
+    def instants(self, day: str, time: str) -> tuple[int, ...] | None:
+        """What 13:30:12.700 on this day may mean; None when its minute is not known or it has another shape."""
+        known = self.known.get(day + time[:5])
+        rest_ms = None if known is None else seconds_ms(time[5:])
+        if known is None or rest_ms is None:
+            return None
+        return (known[0] + rest_ms,) if len(known) == 1 else tuple([minute_ms + rest_ms for minute_ms in known])
+
+    def remember(self, day: str, time: str, found: tuple[int, ...]) -> None:
+        """Keep the minute of what was read the long way; hours of two digits only, so that a text is one minute."""
+        if found and time[2:3] == ":":
+            if len(self.known) >= CACHE_MAX:
+                self.known.clear()
+            self.known[day + time[:5]] = tuple([at_ms - at_ms % 60_000 for at_ms in found])
 
 
 class Stamps:

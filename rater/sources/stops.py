@@ -5,7 +5,7 @@ the call ends as a rejection with its parts. One that comes after its stop was r
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from rater.sources.assembly import AssembledSource, Assembly, Limits, Part, memory_key
 from rater.sources.record import SourceRecord
@@ -21,7 +21,7 @@ class StopFamily:
         self.write = write
 
     def is_complete(self, parts: Sequence[Part]) -> bool:
-        return any(part.name == STOP for part in parts)
+        return STOP in [part.name for part in parts]
 
     def lacks(self, parts: Sequence[Part]) -> str:
         return f"{len(parts)} start or interim records and no stop"
@@ -37,18 +37,18 @@ class StopSource(AssembledSource):
     def assemble_by(self, write: Writer, limits: Limits, name: str) -> None:
         self.assembly = Assembly(StopFamily(write), limits, name)
 
-    def part(self, key: str, kind: str, at_ms: int, raw: bytes) -> Iterator[SourceRecord]:
+    def part(self, key: str, kind: str, at_ms: int, raw: bytes) -> list[SourceRecord]:
         digest = hashlib.blake2b(raw, digest_size=8).hexdigest()
-        done = self.assembly.closed.get(memory_key(key))
+        memory = memory_key(key)
+        done = self.assembly.closed.get(memory)
         written = done is not None and bool(done.written)
         if kind == STOP:
             # A stop that comes after its start was given up says all by itself; a second one never bills again.
-            yield from self.assembly.add(Part(key, STOP, at_ms, raw, {"raw": digest}, opens=not written))
-        elif written:
+            return self.assembly.add(Part(key, STOP, at_ms, raw, {"raw": digest}, opens=not written), memory)
+        if written:
             self.assembly.see(at_ms)
-            yield SourceRecord(raw, None, "", f"{article(kind)} of a call whose stop was read", "leg")
-        else:
-            yield from self.assembly.add(Part(key, f"{kind}:{digest}", at_ms, raw, {}))
+            return [SourceRecord(raw, None, "", f"{article(kind)} of a call whose stop was read", "leg")]
+        return self.assembly.add(Part(key, f"{kind}:{digest}", at_ms, raw, {}), memory)
 
 
 def article(kind: str) -> str:

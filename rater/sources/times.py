@@ -17,7 +17,9 @@ WALL = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
     r"(Z|[+-][0-9]{2}:?[0-9]{2})?"
 )
+SECONDS = re.compile(r":([0-5][0-9])(?:\.([0-9]{1,9}))?")
 CACHE_MAX = 100_000
+LONGEST = len("2026-01-15 13:30:00.200")
 HINT_BEFORE_MS = 2_000
 HINT_AFTER_MS = 600_000
 
@@ -30,6 +32,13 @@ def zone_named(name: str) -> tzinfo | None:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError):
         return None
+
+
+@lru_cache(maxsize=CACHE_MAX)
+def seconds_ms(text: str) -> int | None:
+    """What stands behind the minute of a stamp, `:12` or `:12.700`, in milliseconds; None for any other text."""
+    found = SECONDS.fullmatch(text)
+    return int(found[1]) * 1000 + int((found[2] or "0")[:3].ljust(3, "0")) if found else None
 
 
 @lru_cache(maxsize=4096)
@@ -79,10 +88,10 @@ class WallClock:
     def instants(self, name: str, text: str) -> tuple[int, ...]:
         """Every instant at which this clock shows `text`: none, one or two, the earlier first."""
         known = self.minutes.get(text[:16])
-        if known is not None and len(text) == 19 and text[16] == ":":
-            seconds = text[17:]
-            if seconds.isascii() and seconds.isdigit() and seconds < "60":
-                return tuple([minute_ms + int(seconds) * 1000 for minute_ms in known])
+        if known is not None and len(text) <= LONGEST:
+            rest_ms = seconds_ms(text[16:])
+            if rest_ms is not None:
+                return (known[0] + rest_ms,) if len(known) == 1 else tuple([start_ms + rest_ms for start_ms in known])
         ms, zone = fields_of(name, text)
         if zone is not None:
             return (ms - offset_ms(zone),)

@@ -27,6 +27,7 @@ from rater.doors.files.inputs import STANDARD_INPUT, open_input
 from rater.doors.files.outputs import Outputs
 from rater.sources import Assembling, Source, SourceProfile, SourceRecord, open_source
 from rater.sources.assembly import StateRefused
+from rater.sources.rejected import encode_rejected
 
 CDRS, REJECTED_RAW, STATE = "cdrs.jsonl", "rejected-raw.jsonl", "mediated.json"
 NAMES = (CDRS, REJECTED_RAW)
@@ -263,24 +264,6 @@ class Mediator:
 
     def _save(self) -> None:
         replace_durably(self.request.out / STATE, orjson.dumps(self._state, option=orjson.OPT_INDENT_2))
-
-
-def encode_rejected(record: SourceRecord, source: str, name: str, number: int) -> bytes:
-    """One line of `rejected-raw.jsonl`."""
-    return orjson.dumps(
-        {
-            "v": 1,
-            "reason": record.reason,
-            "detail": record.detail,
-            "kind": record.kind,
-            "parts": record.parts,
-            "corrects": record.corrects or None,
-            "source": source,
-            "file": Path(name).name if name else None,
-            "record": number or None,
-            "raw_b64": base64.b64encode(record.raw).decode(),
-        }
-    )
 
 
 def replace_durably(path: Path, data: bytes) -> None:
