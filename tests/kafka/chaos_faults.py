@@ -214,7 +214,8 @@ def broker_stopped_briefly(scene: Scene) -> list[Injection]:
 
 
 def lost_or_late(scene: Scene) -> list[Injection]:
-    api = scene.rng.choice((Api.END_TXN, Api.END_TXN, Api.TXN_OFFSET_COMMIT, Api.ADD_PARTITIONS))
+    last = Api.ADD_PARTITIONS if scene.version == 1 else Api.PRODUCE  # that is how partitions are added
+    api = scene.rng.choice((Api.END_TXN, Api.END_TXN, Api.TXN_OFFSET_COMMIT, last))
     return on_the_way(scene, api, cut=scene.rng.random() < 0.5, late=scene.rng.random() < 0.6)
 
 
@@ -223,8 +224,7 @@ def on_the_way(scene: Scene, api: Api, cut: bool, late: bool) -> list[Injection]
     assert scene.proxy is not None
     scene.fleet.wait_running(scene.partitions, PATIENCE_S)
     own = f"{scene.deployment.name}-{scene.rng.randrange(scene.partitions)}".encode()
-    holding = len(own).to_bytes(2, "big") + own
-    landed, evidence = scene.proxy.run(fault_on_the_way(scene.proxy.proxy, api, holding, cut, late), 90.0)
+    landed, evidence = scene.proxy.run(fault_on_the_way(scene.proxy.proxy, api, own, cut, late), 90.0)
     return [Injection(f"{api.name} {how}", landed, evidence)]
 
 

@@ -132,7 +132,7 @@ def _child(asked: dict[str, Any]) -> None:
 
     importlib.reload(failpoints)  # it reads the environment once; its functions keep their names and see the new values
     for module in ("rater.doors.kafka.task", "rater.doors.kafka.restore", "rater.doors.kafka.snapshot",
-                   "rater.doors.kafka.client_writer"):  # fmt: skip
+                   "rater.doors.kafka.client_epochs", "rater.doors.kafka.client_writer"):  # fmt: skip
         sys.modules[module].reached = failpoints.reached  # type: ignore[attr-defined]
     if asked["planted"]:
         from tests.kafka import planted

@@ -48,6 +48,9 @@ EXPOSED_BY: dict[str, Fault] = {
 }
 
 
+OF_THE_OLDER_PROTOCOL = {"no_new_producer_after_a_silent_retry"}
+
+
 def caught(found: Scene) -> list[str]:
     """The invariants that the checker found broken, and the sentence of the first partition that stopped."""
     told = sorted({violation.invariant for violation in found.watch.violations})
@@ -62,7 +65,7 @@ def catch(on: Ground, bug: str, seed: int) -> dict[str, Any]:
     found_by: list[str] = []
     attempts = 0
     with scene(on.kafka, on.nursery, on.decks, on.folder / f"planted-{bug}", seed, name=f"{bug.replace('_', '-')}-{seed}",
-               proxied=fault is late_commit, workers=2, planted=bug) as found:  # fmt: skip
+               proxied=fault is late_commit, workers=2, planted=bug, version=1 if bug in OF_THE_OLDER_PROTOCOL else 2) as found:  # fmt: skip
         found.fleet.wait_running(found.partitions, 30.0)
         time.sleep(1.0)
         while not found_by and attempts < ATTEMPTS:

@@ -302,6 +302,7 @@ class Scene:
     rng: random.Random
     timeline: Timeline
     decks: Decks
+    version: int  # of the transactions' protocol
 
     @property
     def partitions(self) -> int:
@@ -314,12 +315,16 @@ class Scene:
 @contextlib.contextmanager
 def scene(
     kafka: KafkaCluster, nursery: Nursery, decks: Decks, folder: Path, seed: int, *, name: str, proxied: bool = False,
-    static: bool = False, workers: int = 2, partitions: int = 3, rate: int = 250, planted: str = "",
+    static: bool = False, workers: int = 2, partitions: int = 3, rate: int = 250, planted: str = "", version: int = 2,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Scene]:  # fmt: skip
     rng, timeline = random.Random(seed), Timeline()
     proxy = ProxyThread(kafka.node().ports["CLIENT"]) if proxied else None
-    own = {"RATER_SESSION_TIMEOUT_MS": str(SESSION_MS), "RATER_SNAPSHOT_INTERVAL_S": "1"}
+    own = {
+        "RATER_SESSION_TIMEOUT_MS": str(SESSION_MS),
+        "RATER_SNAPSHOT_INTERVAL_S": "1",
+        "RATER_TRANSACTION_VERSION": str(version),
+    }
     own |= {"RATER_REQUEST_TIMEOUT_MS": "1500"} if proxied else {}
     folder.mkdir(parents=True, exist_ok=True)
     deployment = Deployment(kafka.bootstrap, name, folder, partitions, 1, decks.folders[0], own | dict(settings or {}))
@@ -337,7 +342,7 @@ def scene(
         opened.append(watch.close)
         for slot in fleet.slots:
             fleet.start(slot)
-        yield Scene(kafka, deployment, fleet, load, watch, proxy, rng, timeline, decks)
+        yield Scene(kafka, deployment, fleet, load, watch, proxy, rng, timeline, decks, version)
     finally:
         for close in reversed(opened):
             close()

@@ -19,7 +19,7 @@ from rater.doors.kafka.partitioning import partition_of
 from rater.doors.kafka.record_batches import frame_few, framed_record, records_from_blocks
 from rater.doors.kafka.rule_sets import RuleSets
 from rater.doors.kafka.snapshot import Snapshots
-from rater.doors.kafka.task import BatchReport, Limits, Phase, Surroundings
+from rater.doors.kafka.task import BatchReport, Limits, Phase, Surroundings, Watch
 
 APP = "rating"
 KEY = bytes(range(16))
@@ -37,7 +37,7 @@ def key_of(raw: bytes) -> bytes | None:
 
 
 @dataclass(slots=True)
-class Seen:
+class Seen(Watch):
     """A `Watch` that notes what it was told."""
 
     phases: list[tuple[int, Phase, str]] = field(default_factory=list)

@@ -17,6 +17,7 @@ import numpy as np
 from rater.core.state import State
 from rater.doors.kafka import restore as restore_module
 from rater.doors.kafka import task as task_module
+from rater.doors.kafka.client_epochs import EpochWriter
 from rater.doors.kafka.client_writer import KafkaWriter
 from rater.doors.kafka.log import Place
 from rater.doors.kafka.names import JOURNAL, STATE, Names
@@ -77,12 +78,12 @@ def state_published_before_commit() -> None:
 
 def offset_instead_of_offset_plus_one() -> None:
     """The offset of the last record read, where the next one to read is asked for."""
-    honest = KafkaWriter.write_offsets
+    honest = EpochWriter.write_offsets
 
-    async def write_offsets(self: KafkaWriter, group: str, offsets: Offsets) -> None:
+    async def write_offsets(self: EpochWriter, group: str, offsets: Offsets) -> None:
         await honest(self, group, {place: max(0, offset - 1) for place, offset in offsets.items()})
 
-    KafkaWriter.write_offsets = write_offsets  # type: ignore[method-assign]
+    EpochWriter.write_offsets = write_offsets  # type: ignore[method-assign]
 
 
 def no_fencing() -> None:
@@ -91,7 +92,7 @@ def no_fencing() -> None:
 
 
 def no_new_producer_after_a_silent_retry() -> None:
-    """A request that was repeated is forgotten when its answer comes."""
+    """A request that was repeated is forgotten when its answer comes. Only the older protocol repeats requests."""
     KafkaWriter.tainted = property(lambda _: False)  # type: ignore[assignment]
 
 
@@ -103,7 +104,7 @@ def stale_snapshot_trusted() -> None:
         reader: Any, state_place: Any, journal_place: Any, kept: Any, load: Any, *more: Any
     ) -> Restored:
         try:
-            base = load()
+            base = await load()
         except SnapshotUnusable:
             return await honest(reader, state_place, journal_place, kept, load, *more)
         mark = base.watermark

@@ -34,6 +34,9 @@ class Api(IntEnum):
     TXN_OFFSET_COMMIT = 28
 
 
+END_V0_BYTES = 14
+
+
 class Side(Enum):
     REQUEST = "request"
     ANSWER = "answer"
@@ -198,5 +201,5 @@ async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
 
 
 def error_codes(answers: Sequence[bytes]) -> list[int]:
-    """The error of EndTxn's answers (v0): after length, correlation id and throttle time."""
-    return [struct.unpack_from(">h", frame, 12)[0] for frame in answers]
+    """The error of EndTxn's answers: after length, correlation id and throttle time; v5, which is longer, has tags before that."""
+    return [struct.unpack_from(">h", frame, 12 if len(frame) == END_V0_BYTES else 13)[0] for frame in answers]

@@ -15,7 +15,7 @@ from rater.doors.kafka.log import Assigned, Member, Place, Reader, Revoked, Writ
 from rater.doors.kafka.memory import MemoryWriter
 from rater.doors.kafka.memory_group import MemoryMember
 from rater.doors.kafka.snapshot import Snapshots
-from rater.doors.kafka.task import BatchReport, PartitionTask, Phase, Surroundings
+from rater.doors.kafka.task import BatchReport, PartitionTask, Phase, Surroundings, Watch
 from tests.kafka.simulation_input import SimulatedRules
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ WRITER: ContextVar["ProcessWriter | None"] = ContextVar("WRITER", default=None)
 BUG = re.compile(r"[A-Za-z]*(Error|Exception|Interrupt|StopIteration): ")  # not a sentence of ours
 
 
-class Process:
+class Process(Watch):
     """One life of a worker. `slot`: the machine it runs on, whose snapshots and instance id it has."""
 
     def __init__(self, world: "World", slot: int, life: int) -> None:

@@ -14,7 +14,7 @@ import aiokafka
 import pytest
 
 from rater.doors.kafka.admin import NewTopic, open_admin
-from rater.doors.kafka.settings import Connection
+from rater.doors.settings.connection import Connection
 from tests.kafka import broker
 from tests.kafka.broker import BrokerProblem, KafkaCluster
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kafka import chaos_faults as faults
-from tests.kafka.broker import KafkaCluster
-from tests.kafka.chaos import Ground, Round, failure, ground, play, report
+from tests.kafka.chaos import Ground, Round, chaos_broker, failure, ground, play, report
 from tests.kafka.chaos_faults import POINTS, Fault, Injection
 from tests.kafka.chaos_planted import catch
 from tests.kafka.chaos_scene import Scene
@@ -23,7 +22,7 @@ RETRIES = 2  # a fault may miss its window on a busy machine; that is no finding
 @pytest.fixture(scope="module")
 def on(broker_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     """A broker of its own: it is killed and stopped."""
-    with KafkaCluster() as kafka, ground(kafka, tmp_path_factory.mktemp("chaos")) as found:
+    with chaos_broker() as kafka, ground(kafka, tmp_path_factory.mktemp("chaos")) as found:
         yield found
 
 
@@ -83,13 +82,20 @@ def test_a_broker_may_die_and_stand_still(on: Ground):
     sound(play(on, 3, plan, workers=2))
 
 
-def test_requests_of_a_transaction_may_be_lost_and_arrive_in_the_next_one(on: Ground):
-    def way(api: Api, cut: bool, late: bool) -> Fault:
-        return landing(lambda scene: faults.on_the_way(scene, api, cut, late))
+def way(api: Api, cut: bool, late: bool) -> Fault:
+    return landing(lambda scene: faults.on_the_way(scene, api, cut, late))
 
+
+def test_requests_of_a_transaction_may_be_lost_and_arrive_in_the_next_one(on: Ground):
     plan = [way(Api.END_TXN, True, True), way(Api.END_TXN, False, True), way(Api.TXN_OFFSET_COMMIT, True, True),
-            way(Api.ADD_PARTITIONS, True, True), way(Api.TXN_OFFSET_COMMIT, False, False)]  # fmt: skip
+            way(Api.PRODUCE, True, True), way(Api.PRODUCE, False, False)]  # fmt: skip
     sound(play(on, 4, plan, workers=2, proxied=True))
+
+
+def test_by_the_older_protocol_of_transactions_too(on: Ground):
+    plan = [way(Api.END_TXN, True, True), way(Api.TXN_OFFSET_COMMIT, True, True), way(Api.ADD_PARTITIONS, True, True),
+            landing(faults.zombie)]  # fmt: skip
+    sound(play(on, 7, plan, workers=2, proxied=True, version=1))
 
 
 def test_offsets_that_an_operator_moved_are_refused_and_nothing_is_rated_again(on: Ground):

@@ -646,6 +646,24 @@ async def test_topics_that_are_not_there_are_left_out_or_refused(stage: Stage):
 
 
 @on_both
+async def test_a_member_is_settled_when_the_group_has_spoken_also_where_nothing_is_left_for_it(stage: Stage):
+    topic, group = await stage.topic(1), name()
+    one, two = await follow(stage.log(), group, [topic]), await follow(stage.log(), group, [topic])
+    for follower in (one, two):
+        assert follower.member is not None
+        while not follower.member.settled:
+            await asyncio.sleep(0.01)
+    while sorted(len(follower.mine) for follower in (one, two)) != [0, 1]:
+        await asyncio.sleep(0.01)
+    assert one.member is not None
+    assert two.member is not None
+    await one.member.close()
+    assert not one.member.settled
+    await two.holds(0)
+    await two.member.close()
+
+
+@on_both
 async def test_a_member_alone_gets_all_numbers_of_all_topics_paused(stage: Stage):
     log, calls, commands = stage.log(), await stage.topic(2), await stage.topic(2)
     for topic in (calls, commands):

@@ -21,8 +21,9 @@ from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.log import LogProblem, Place, Refused
 from rater.doors.kafka.names import INPUTS, JOURNAL, STATE, TOPICS
 from rater.doors.kafka.record_batches import frame_few
-from rater.doors.kafka.settings import Connection, Secret
 from rater.doors.kafka.topics import Wanted, check_topics, create_topics
+from rater.doors.settings.connection import Connection
+from rater.doors.settings.secret import Secret
 from tests.kafka.broker import KafkaCluster, run_tool
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"

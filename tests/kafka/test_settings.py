@@ -8,18 +8,11 @@ from pathlib import Path
 import pytest
 
 from rater.doors.kafka import client_connection
-from rater.doors.kafka.settings import (
-    KEYS,
-    OTHER_VARIABLES,
-    Connection,
-    Secret,
-    SettingsRefused,
-    WorkerSettings,
-    load_connection,
-    load_worker_settings,
-    refuse_plaintext,
-    variable,
-)
+from rater.doors.kafka.settings import KEYS, WORKER_KEYS, WorkerSettings, load_connection, load_worker_settings
+from rater.doors.settings.connection import Connection, refuse_plaintext
+from rater.doors.settings.reading import AGENT_PREFIXES, OTHER_VARIABLES, WORKER_ONLY, variable
+from rater.doors.settings.secret import Secret
+from rater.doors.settings.values import SettingsRefused
 
 PASSWORD = "correct-horse-battery"
 
@@ -155,6 +148,20 @@ def test_an_unknown_name_is_an_error_with_the_nearest_known_one(least: dict[str,
 
 def test_variables_of_other_parts_are_left_alone(least: dict[str, str]) -> None:
     assert load(least | dict.fromkeys(OTHER_VARIABLES, "x") | {"HOME": "/", "PATH": "/bin"}).app_id == "rating-eu"
+
+
+def test_settings_of_the_agents_beside_it_do_not_stop_a_worker(least: dict[str, str], tmp_path: Path) -> None:
+    """One environment and one file serve every process of a machine; each checks what is its own."""
+    assert (
+        load(least | {"RATER_RECHARGE_PROVIDER": "ledger"}, 'notification_language = "fr"', tmp_path).web_port == 6066
+    )
+    assert "unknown variable RATER_CHARGE_PROVIDER" in refusal(least | {"RATER_CHARGE_PROVIDER": "ledger"})
+    assert not [key for key in KEYS if key.startswith(AGENT_PREFIXES)]
+
+
+def test_what_an_agent_passes_over_is_what_only_a_worker_reads() -> None:
+    shared = {"app_id", "state_dir", "topic_prefix", "session_timeout_ms", "log_format", "log_file"}
+    assert set(WORKER_KEYS) - shared == WORKER_ONLY
 
 
 def test_every_variable_the_code_reads_is_known() -> None:

@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 from rater.doors.kafka.admin import NewTopic, open_admin
 from rater.doors.kafka.commands import topics_group
 from rater.doors.kafka.log import LogTimeout, Refused
-from rater.doors.kafka.settings import Connection, SettingsRefused
 from rater.doors.kafka.topics import TOPICS, TopicsWrong, Wanted, check_topics, create_topics, names
+from rater.doors.settings.connection import Connection
+from rater.doors.settings.values import SettingsRefused
 from tests.kafka.broker import KafkaCluster, free_ports, run_tool
 
 _prefixes = count()

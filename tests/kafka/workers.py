@@ -16,8 +16,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from rater.doors.kafka.settings import Connection
 from rater.doors.kafka.topics import Wanted, create_topics
+from rater.doors.settings.connection import Connection
 from tests.kafka.broker import free_ports
 from tests.kafka.checker_model import home_of
 

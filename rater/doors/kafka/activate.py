@@ -9,9 +9,9 @@ from aiokafka import AIOKafkaProducer
 from rater.core.instants import parse_instant
 from rater.doors.kafka.log import LogProblem
 from rater.doors.kafka.names import COMMANDS
-from rater.doors.kafka.settings import Connection
 from rater.doors.kafka.topics import check_topics
 from rater.doors.rules import RuleBook
+from rater.doors.settings.connection import Connection
 
 
 def activation_of(book: RuleBook, at: str, by: str, command_id: str | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from rater.doors.kafka.log import LogProblem, LogTimeout, Refused
-from rater.doors.kafka.settings import Connection, host_of, refuse_plaintext
+from rater.doors.settings.connection import Connection, host_of, refuse_plaintext
 
 NOT_THERE = errors.UnknownTopicOrPartitionError.errno
 TRANSIENT = (errors.LeaderNotAvailableError.errno, errors.NoError.errno)  # just made: its leader is being chosen

@@ -11,8 +11,9 @@ from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.log import Refused
 from rater.doors.kafka.names import CDRS, Names
 from rater.doors.kafka.rule_sets import RuleSets
-from rater.doors.kafka.settings import AuditSettings, SettingsRefused
+from rater.doors.kafka.settings import AuditSettings
 from rater.doors.kafka.snapshot import Snapshots
+from rater.doors.settings.values import SettingsRefused
 
 log = logging.getLogger(__name__)
 

@@ -89,6 +89,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._numbers: frozenset[int] = frozenset()
         self._failure: BaseException | None = None
         self._closing = False
+        self.settled = False  # the group has said what is ours, also where it said nothing
         self._calling = asyncio.Lock()  # a listener
         self._waiters: set[asyncio.Future[None]] = set()
         self._subscription = SubscriptionState()
@@ -135,6 +136,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             except BaseException as problem:
                 self._fail(problem, "assigned")
                 raise
+        self.settled = not self._closing
 
     async def on_partitions_revoked(self, _revoked: Iterable[TopicPartition]) -> None:
         try:
@@ -146,6 +148,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     async def _let_go(self) -> None:
         """From the first line on, nothing more is handed out."""
         self._pump.hold([])
+        self.settled = False
         async with self._calling:
             numbers, self._numbers = self._numbers, frozenset()
             if numbers:

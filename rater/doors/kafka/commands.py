@@ -51,24 +51,39 @@ def topics_group() -> None:
 @click.option("--partitions", required=True, type=int, help="Of every topic, for good; at most one worker each.")
 @click.option("--replication-factor", required=True, type=int, help="Copies of every partition; 3 in production.")
 @click.option("--min-insync-replicas", type=int, help="Copies a commit waits for. [one less than there are]")
+@click.option(
+    "--raw",
+    "raw",
+    multiple=True,
+    metavar="NAME",
+    help="For `rater mediation-agent`: also raw-cdrs.NAME, and rejected-raw. Repeatable.",
+)
+@click.option("--notifications", is_flag=True, help="Also the topics of `rater notification-agent`.")
 @with_connection
-def create_command(partitions: int, replication_factor: int, min_insync_replicas: int | None, bootstrap: str | None,
+def create_command(partitions: int, replication_factor: int, min_insync_replicas: int | None, raw: tuple[str, ...],
+                   notifications: bool, bootstrap: str | None,
                    topic_prefix: str | None, config: Path | None, as_json: bool) -> None:  # fmt: skip
     """Make the topics that are missing, with the settings that no loss and no double charge need.
 
     \b
     rater topics create --partitions 12 --replication-factor 3 --bootstrap kafka1:9092,kafka2:9092
+    rater topics create --partitions 12 --replication-factor 3 --bootstrap kafka1:9092 --raw kamailio   # and raw-cdrs.kamailio
 
     Twice is as good as once. A topic that is there with another partition count or unsafe settings is refused, with the
     reason and the command that puts it right.
     """
     require_kafka()
+    from rater.doors.kafka.notification_topics import NOTIFICATION_TOPICS
+    from rater.doors.kafka.raw_topics import create_more, raw_topics
     from rater.doors.kafka.settings import load_connection
-    from rater.doors.kafka.topics import Wanted, create_topics
+    from rater.doors.kafka.topics import Created, Wanted, create_topics
 
     connection, prefix = load_connection(config, bootstrap_servers=bootstrap, topic_prefix=topic_prefix)
     wanted = Wanted(partitions, replication_factor, min_insync_replicas)
+    agents = [*raw_topics(raw), *(NOTIFICATION_TOPICS if notifications else ())]  # refused before anything is made
     made = asyncio.run(create_topics(connection, prefix, wanted))
+    more = asyncio.run(create_more(connection, prefix, agents, wanted))
+    made = Created(made.created + more.created, made.existing + more.existing)
     if as_json:
         print_json({"created": list(made.created), "existing": list(made.existing), "partitions": partitions})
         return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rater.doors.kafka.log import Log, Member
 from rater.doors.kafka.names import INPUTS, Names
 from rater.doors.kafka.snapshot import Base, Snapshots
-from rater.doors.kafka.task import Limits, PartitionTask, Rules, Surroundings
+from rater.doors.kafka.task import Backlog, Limits, PartitionTask, Rules, Surroundings
 
 KEPT_S = 600.0  # how long the state of a partition that went elsewhere stays in memory, in case it comes back
 
@@ -54,6 +54,16 @@ class Crew:
         """Raises what ended the membership for good. With no partition left nobody fetches, and nobody else would hear of it."""
         if self._member is not None:
             self._member.check()
+
+    def backlogs(self) -> dict[int, Backlog]:
+        """What waits in front of each partition here: for whoever scrapes, nobody is asked."""
+        return {number: running.task.backlog() for number, running in self._running.items()}
+
+    @property
+    def assigned(self) -> frozenset[int] | None:
+        """The partitions that are ours, be it none; None until the group has said so: "all of them run" means nothing then."""
+        settled = self._member is not None and self._member.settled
+        return frozenset(self._running) if settled else None
 
     async def leave(self) -> None:
         """Finish what is under way, give the partitions back, leave the group."""

@@ -109,6 +109,10 @@ class Member(Protocol):
     is awaited before another member can get them. An exception in either ends the process: it surfaces in `fetch`.
     """
 
+    @property
+    def settled(self) -> bool:
+        """The group has said which partitions are ours, also where it said none."""
+
     async def committed(self, place: Place) -> int | None:
         """The group's offset, read from the broker now."""
 

@@ -110,6 +110,7 @@ class MemoryMember:
         self._gone = asyncio.get_running_loop().create_future()  # done: the group no longer counts on it
         self._failure: BaseException | None = None
         self._turn = 0
+        self.settled = False  # the group has said what is ours, also where it said nothing
 
     # ---------------------------------------------------------------------------------------- the interface
 
@@ -221,6 +222,7 @@ class MemoryMember:
 
     def take(self, share: frozenset[int]) -> None:
         self.share = share
+        self.settled = True
         if share and not self._dead:
             self._mine = share
             self._held = {Place(topic, number): Held() for topic in self.topics for number in sorted(share)}
@@ -237,6 +239,7 @@ class MemoryMember:
     def _let_go(self) -> None:
         """From here on nothing is handed out; `revoked` is called, after `assigned` has returned."""
         self._held = {}
+        self.settled = False
         numbers, self._mine = self._mine, NOTHING
         if numbers:
             self._call(self._revoked, numbers)

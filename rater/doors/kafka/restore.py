@@ -6,7 +6,7 @@ the watermark counts. Whether it agrees with the group's offsets is for `witness
 """
 
 import base64
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -216,20 +216,19 @@ async def restore_best(
     state_place: Place,
     journal_place: Place,
     kept: Base | None,
-    load_snapshot: Callable[[], Base],
+    load_snapshot: Callable[[], Awaitable[Base]],
     progress: Progress = quiet,
     say: Callable[[str], None] = nobody_listens,
 ) -> Restored:
     """From what this process still has in memory, else from the snapshot, else from the topics alone."""
 
-    def memory() -> Base:
-        if kept is None:
-            raise SnapshotUnusable("nothing kept in memory")
+    async def memory() -> Base:
+        assert kept is not None
         return kept
 
-    for load in (memory, load_snapshot):
+    for load in (load_snapshot,) if kept is None else (memory, load_snapshot):
         try:
-            return await restore(reader, state_place, journal_place, load(), progress)
+            return await restore(reader, state_place, journal_place, await load(), progress)
         except (SnapshotUnusable, BaseUnusable, ChangelogProblem) as problem:
             say(str(problem))
     return await restore(reader, state_place, journal_place, None, progress)

@@ -72,15 +72,37 @@ class Surroundings:
 
 
 class Watch(Protocol):
-    """What operators see; called once a batch or less."""
+    """What operators see; called once a batch or less. Whoever wants to hear only some of it inherits the rest."""
 
     def phase(self, partition: int, phase: Phase, why: str) -> None: ...
+
+    def rules(self, partition: int, book: RuleBook) -> None:
+        """These rate the partition from now on."""
+
+    def taken_over(self, partition: int, state: State, watermark: Watermark) -> None:
+        """What the partition stands on before its first batch here."""
 
     def restoring(self, partition: int, topic: str, read: int, offset: int, end: int) -> None: ...
 
     def committed(self, partition: int, report: "BatchReport") -> None: ...
 
-    def aborted(self, partition: int, why: str) -> None: ...
+    def aborted(self, partition: int, why: str) -> None:
+        """A transaction was begun and will not be committed."""
+
+    def failed(self, partition: int, problem: Exception) -> None:
+        """The partition is thrown back to its log."""
+
+    def writer_replaced(self, partition: int, cause: str) -> None:
+        """Another writer will be opened: the one at hand is `tainted`, or there was a `failure`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in front of a partition, as far as it was heard without asking anybody."""
+
+    end_cdr: int | None  # last stable offsets of the inputs
+    end_command: int | None
+    oldest_ms: int  # the broker's time of the oldest record taken and not committed; 0 for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +144,10 @@ class Fetched:
     ends: dict[Place, int] = field(
         default_factory=dict
     )  # behind the blocks, and behind markers and aborted records there
+
+    def oldest_ms(self) -> int:
+        """The time of the first record taken, 0 for none: lag in seconds counts from there."""
+        return min((blocks[0].timestamp_ms for blocks in (self.calls, self.commands) if blocks), default=0)
 
     def add(self, blocks: dict[Place, list[Block]], calls: Place, commands: Place) -> None:
         for target, place in ((self.calls, calls), (self.commands, commands)):
@@ -170,6 +196,12 @@ class PartitionTask:
         self._snapshot_due = 0.0
         self._snapshot_batch = -1  # what the last snapshot of this task holds
         self._snapshot: asyncio.Task[None] | None = None
+        self._transaction_open = False
+        self._oldest_ms = 0  # of the batch on its way
+
+    def backlog(self) -> Backlog:
+        """For operators: how far the inputs reach, and since when the oldest record waits."""
+        return Backlog(self._member.end(self._calls), self._member.end(self._commands), self._oldest_ms)
 
     @property
     def base(self) -> Base | None:
@@ -193,6 +225,8 @@ class PartitionTask:
                 except Fenced:
                     raise
                 except Exception as problem:  # whatever it was: forget what is in memory, look at the log again
+                    if self._stopping.is_set() and self._only_waited(problem):
+                        return  # told to go while it waited for the log: nobody is to be alarmed
                     self._tell(Phase.STOPPED, _sentence(problem))
                     await self._drop(problem)
                     if isinstance(problem, Disagreement | DeckMissing):
@@ -201,6 +235,11 @@ class PartitionTask:
                     wait = min(2 * wait, self._limits.retry_max_s)
         finally:
             await self._release()
+
+    def _only_waited(self, problem: Exception) -> bool:
+        """The log did not answer, and nothing was begun."""
+        told = isinstance(problem, LogProblem) and not isinstance(problem, Disagreement | DeckMissing)
+        return told and not self._transaction_open
 
     # --- taking over ---------------------------------------------------------------------------------------------
 
@@ -221,6 +260,8 @@ class PartitionTask:
         mark = self._base.watermark
         self._book = self._rules.find(mark.decks, mark.plans)
         self._rules.keep(self._book)
+        self._around.watch.rules(self.partition, self._book)
+        self._around.watch.taken_over(self.partition, self._base.state, mark)
         self._member.seek(self._calls, mark.next_cdr)
         self._member.seek(self._commands, mark.next_command)
         self._member.resume((self._calls, self._commands))
@@ -233,12 +274,17 @@ class PartitionTask:
         def progress(topic: str, read: int, offset: int, end: int) -> None:
             self._around.watch.restoring(self.partition, topic, read, offset, end)
 
+        async def load_snapshot() -> Base:
+            """In a thread: other partitions go on meanwhile."""
+            base: Base = await self._around.in_thread(lambda: self._snapshots.load(self.partition))
+            return base
+
         return await restore_best(
             self._reader,
             self._names.place(STATE, self.partition),
             self._names.place(JOURNAL, self.partition),
             kept,
-            lambda: self._snapshots.load(self.partition),
+            load_snapshot,
             progress,
             lambda sentence: self._around.say(self.partition, sentence),
         )
@@ -337,6 +383,7 @@ class PartitionTask:
         fetched.add(await self._member.fetch(places, limits.bytes_max, IDLE_S), self._calls, self._commands)
         if not fetched.size:
             return fetched
+        self._oldest_ms = fetched.oldest_ms()
         deadline = self._around.now() + limits.commit_interval_s
         while fetched.size < limits.bytes_max and fetched.count < limits.records_max and not self._stopping.is_set():
             left = deadline - self._around.now()
@@ -359,7 +406,9 @@ class PartitionTask:
         base.state.committed()
         state_end, line_offset = places
         self._base = Base(base.state, decided.watermark, state_end, line_offset + 1, line_offset)
-        report = decided.report
+        report, self._oldest_ms = decided.report, 0
+        if report.outcome.activations and self._book is not None:
+            self._around.watch.rules(self.partition, self._book)
         self._around.watch.committed(
             self.partition,
             BatchReport(
@@ -437,6 +486,7 @@ class PartitionTask:
                 f"partition {self.partition}: a request was repeated while a batch was decided; starting over"
             )
         await writer.begin()
+        self._transaction_open = True
         reached("after-begin")
         ends = await _write_all(writer, decided.written)
         reached("before-offsets")
@@ -444,6 +494,7 @@ class PartitionTask:
         await writer.write_offsets(self._names.app_id, {self._calls: mark.next_cdr, self._commands: mark.next_command})
         reached("after-offsets")
         await writer.commit()
+        self._transaction_open = False
         return ends[self._names.place(STATE, self.partition)], ends[self._names.place(JOURNAL, self.partition)] - 1
 
     def _tainted(self) -> bool:
@@ -457,6 +508,7 @@ class PartitionTask:
         """
         assert self._writer is not None
         self._around.say(self.partition, "a request was repeated or slow: a new writer, so that it cannot do harm")
+        self._around.watch.writer_replaced(self.partition, "tainted")
         await self._writer.close()
         await self._take_over()
         self._tell(Phase.RUNNING, "")
@@ -486,13 +538,18 @@ class PartitionTask:
     async def _drop(self, problem: Exception) -> None:
         """After a failure: abort what is open, forget the state, keep nothing of the writer."""
         self._base = None
-        self._around.watch.aborted(self.partition, _sentence(problem))
+        self._around.watch.failed(self.partition, problem)
+        was_open, self._transaction_open = self._transaction_open, False
+        if was_open:
+            self._around.watch.aborted(self.partition, _sentence(problem))
         self._around.say(self.partition, _sentence(problem))
         if self._writer is not None:
+            self._around.watch.writer_replaced(self.partition, "failure")
             try:
                 await self._writer.abort()
             except LogProblem as still:
-                self._around.say(self.partition, f"abort: {still}; the next writer's start aborts it")
+                if was_open:
+                    self._around.say(self.partition, f"abort: {still}; the next writer's start aborts it")
             await self._writer.close()
             self._writer = None
 
@@ -528,21 +585,20 @@ def _records(blocks: Sequence[Block], first_offset: int) -> tuple[Records, Any]:
 
 async def _write_all(writer: Writer, written: Written) -> dict[Place, int]:
     """The offset behind the last record of each place. All writes have ended when this does, also when one fails."""
-    ended = await asyncio.gather(
-        *(_write_in_order(writer, place, bodies) for place, bodies in written.bodies.items()), return_exceptions=True
-    )
-    for end in ended:
+    asked = [(place, *body) for place, bodies in written.bodies.items() for body in bodies]
+    ended = await asyncio.gather(*(_write(writer, *body) for body in asked), return_exceptions=True)
+    ends: dict[Place, int] = {}
+    for (place, *_), end in zip(asked, ended, strict=True):
         if isinstance(end, BaseException):
             raise end
-    return {place: end for place, end in zip(written.bodies, ended, strict=True) if isinstance(end, int)}
+        ends[place] = max(end, ends.get(place, 0))
+    return ends
 
 
-async def _write_in_order(writer: Writer, place: Place, bodies: Sequence[tuple[bytes, int]]) -> int:
+async def _write(writer: Writer, place: Place, body: bytes, count: int) -> int:
     """The offset behind the last record."""
-    end = 0
-    for body, count in bodies:
-        end = await writer.write(place, body, count) + count
-        reached("mid-produce")
+    end = await writer.write(place, body, count) + count
+    reached("mid-produce")
     return end
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rater.doors.kafka.admin import Admin, NewTopic, TopicFound, open_admin
 from rater.doors.kafka.log import LogTimeout, Refused
 from rater.doors.kafka.names import CDRS, INPUTS, JOURNAL, OUTPUTS, STATE
-from rater.doors.kafka.settings import Connection
+from rater.doors.settings.connection import Connection
 
 MIB = 1 << 20
 HOUR_MS = 3_600_000
@@ -87,14 +87,14 @@ class Topic:
     rules: tuple[Rule, ...]
 
 
-def _input(name: str) -> Topic:
+def input_topic(name: str) -> Topic:
     kept = at_least(
         "retention.ms", KEPT_MS, KEPT_LEAST_MS, "longer than the longest outage and a rebuild; an audit reads it again"
     )
     return Topic(name, (DELETED, kept, NOT_BY_SIZE, INPUT_BYTES, *COMMON))
 
 
-def _output(name: str) -> Topic:
+def output_topic(name: str) -> Topic:
     kept = at_least(
         "retention.ms", KEPT_MS, KEPT_LEAST_MS, "an audit compares it, and whoever reads it may have an outage too"
     )
@@ -113,7 +113,7 @@ JOURNAL_TOPIC = Topic(JOURNAL, (
     NOT_BY_SIZE, BATCH_BYTES, *COMMON,
 ))  # fmt: skip
 
-TOPICS = (*map(_input, INPUTS), *map(_output, OUTPUTS), STATE_TOPIC, JOURNAL_TOPIC)
+TOPICS = (*map(input_topic, INPUTS), *map(output_topic, OUTPUTS), STATE_TOPIC, JOURNAL_TOPIC)
 
 SAME_COUNT = (
     "partition p of every topic belongs together, and a tenant's balance lives where its name hashes to: with another count "
@@ -157,7 +157,7 @@ async def create_topics(connection: Connection, prefix: str, wanted: Wanted) -> 
         await _check_settings(admin, connection, prefix, found)
         missing = [topic for topic in TOPICS if prefix + topic.name not in found]
         if missing:
-            await admin.create([_new_topic(topic, prefix, wanted) for topic in missing])
+            await admin.create([new_topic(topic, prefix, wanted) for topic in missing])
             await _wait_ready(admin, connection, prefix, wanted.partitions)
     return Created(tuple(prefix + topic.name for topic in missing), tuple(found))
 
@@ -190,7 +190,7 @@ def _all_led(found: Mapping[str, TopicFound], partitions: int) -> bool:
     return len(found) == len(TOPICS) and all(topic.leaders == partitions for topic in found.values())
 
 
-def _new_topic(topic: Topic, prefix: str, wanted: Wanted) -> NewTopic:
+def new_topic(topic: Topic, prefix: str, wanted: Wanted) -> NewTopic:
     configs = {rule.key: rule.value for rule in topic.rules} | {"min.insync.replicas": str(wanted.in_sync)}
     return NewTopic(prefix + topic.name, wanted.partitions, wanted.replicas, configs)
 

@@ -9,7 +9,8 @@ import asyncio
 import logging
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import faust
 import mode
@@ -18,13 +19,18 @@ from faust.app.base import BootStrategy
 from rater.doors.clock import monotonic
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.crew import Crew, Kit
+from rater.doors.kafka.measures import Measures
 from rater.doors.kafka.names import Names
 from rater.doors.kafka.rule_sets import RuleSets
 from rater.doors.kafka.settings import WorkerSettings
 from rater.doors.kafka.snapshot import Snapshots
+from rater.doors.kafka.standing import EVERY_S, Standing
 from rater.doors.kafka.status import StatusBoard
 from rater.doors.kafka.task import Limits, Surroundings
 from rater.doors.kafka.topics import check_topics
+from rater.doors.logs import set_up_logging
+from rater.doors.metrics import CONTENT_TYPE, WorkerMetrics, exposition, new_registry
+from rater.doors.rules import RuleBook
 
 log = logging.getLogger("rater.worker")
 
@@ -52,11 +58,12 @@ def kafka_log(settings: WorkerSettings) -> KafkaLog:
         request_timeout_ms=settings.request_timeout_ms,
         session_timeout_ms=settings.session_timeout_ms,
         transaction_timeout_ms=settings.transaction_timeout_ms,
+        transaction_version=None if settings.transaction_version == "auto" else int(settings.transaction_version),
     )
 
 
 def _say(partition: int, sentence: str) -> None:
-    log.info("partition %d: %s", partition, sentence)
+    log.info("partition %d: %s", partition, sentence, extra={"event": "partition", "partition": partition})
 
 
 class RatingService(mode.Service):
@@ -93,8 +100,10 @@ class RatingService(mode.Service):
             around=around,
         )
         self._crew = Crew(kit, self._end)
+        self.board.watch_crew(self._crew, partitions)
         await self._crew.join(settings.group_instance_id)
         self.add_future(self._watch_membership(self._crew))
+        self.add_future(self._watch_standing(Standing(self._log, names, self.board)))
 
     async def _watch_membership(self, crew: Crew) -> None:
         """A process that another one has replaced (the same instance id) must end, not linger without partitions."""
@@ -105,6 +114,15 @@ class RatingService(mode.Service):
             except Exception as problem:
                 self._end(problem)
                 return
+
+    async def _watch_standing(self, standing: Standing) -> None:
+        while not self.should_stop:
+            await self.sleep(EVERY_S)
+            try:
+                await standing.look()
+            except Exception:  # it only watches
+                log.exception("what waits before standing partitions is not known", extra={"event": "metrics"})
+        await standing.close()
 
     def _end(self, problem: BaseException) -> None:
         log.critical("this worker ends: %s", problem)
@@ -118,9 +136,16 @@ class RatingService(mode.Service):
         self._threads.shutdown(wait=False)
 
 
+def first_used(kept: Path, book: RuleBook) -> dict[str, float]:
+    """Since when each deck lies in the folder of decks used, seconds since 1970."""
+    files = {deck.version: kept / f"{deck.version}.deck" for deck in book.decks}
+    return {version: file.stat().st_mtime for version, file in files.items() if file.exists()}
+
+
 def make_app(settings: WorkerSettings, rules: RuleSets) -> faust.App:
     """The Faust application of a worker: the rating service, and pages that say what it does."""
-    board = StatusBoard()
+    registry = new_registry()
+    board = StatusBoard(Measures(WorkerMetrics(registry)), lambda book: first_used(settings.state_dir / "rates", book))
     servers = ";".join(f"kafka://{server}" for server in settings.connection.bootstrap_servers)
     app = faust.App(
         settings.app_id,
@@ -140,8 +165,17 @@ def make_app(settings: WorkerSettings, rules: RuleSets) -> faust.App:
     async def ready(view: Any, _request: Any) -> Any:
         return view.json({"ready": board.ready()}, status=200 if board.ready() else 503)
 
+    async def alive(view: Any, _request: Any) -> Any:
+        return view.json({"alive": True})  # an answer is the proof: the loop that rates gave it
+
+    async def metrics(view: Any, _request: Any) -> Any:
+        board.look_ahead()
+        return view.bytes(exposition(registry), headers={"Content-Type": CONTENT_TYPE})
+
     app.page("/partitions", name="partitions")(partitions)
     app.page("/readyz", name="readyz")(ready)
+    app.page("/healthz", name="healthz")(alive)
+    app.page("/metrics", name="metrics")(metrics)
 
     class Rating(RatingService):
         """What Faust makes when the rest of the application is up."""
@@ -156,7 +190,11 @@ def make_app(settings: WorkerSettings, rules: RuleSets) -> faust.App:
 def run_worker(settings: WorkerSettings) -> None:
     """Until a signal stops it; raises `SystemExit`. Decks are read, and refused, before anything else begins."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
+    set_up_logging(settings.log_format, settings.log_file)
     rules = RuleSets(settings.rates, settings.plans, settings.state_dir / "rates", log.warning)
     asyncio.run(check_topics(settings.connection, settings.topic_prefix))  # a sentence now, not a stack trace later
-    worker = faust.Worker(make_app(settings, rules), loglevel="INFO", redirect_stdouts=False)
-    cast(Any, worker).execute_from_commandline()
+    worker: Any = faust.Worker(
+        make_app(settings, rules), loglevel="INFO", redirect_stdouts=False, override_logging=False, quiet=True
+    )
+    worker.spinner = None  # it moves the cursor, also where there is no terminal
+    worker.execute_from_commandline()
