@@ -1,4 +1,4 @@
-"""`python -m benchmarks [engine|files|decks|kafka] [--json] [--quick]`: the canonical workload, measured on this machine."""
+"""`python -m benchmarks [engine|files|decks|mediation|kafka] [--json] [--quick]`: the canonical workload, measured here."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.report import Line, machine, print_json, print_table
 
-NAMES = ("engine", "files", "decks", "kafka")
+NAMES = ("engine", "files", "decks", "mediation", "kafka")
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -58,6 +58,10 @@ def _lines(found: argparse.Namespace) -> Iterator[Line]:
         from benchmarks import files
 
         yield from files.run(files.QUICK if quick else files.Sizes())
+    if "mediation" in names:
+        from benchmarks import mediation
+
+        yield from mediation.run(mediation.QUICK if quick else mediation.Sizes())
     if "kafka" in names:
         from benchmarks import kafka
 

@@ -28,8 +28,8 @@ from rater.doors.kafka.names import CDRS, COMMANDS, Names
 from rater.doors.kafka.outputs import Body
 from rater.doors.kafka.partitioning import partition_of
 from rater.doors.kafka.record_batches import BodyWriter, batch_bytes
-from rater.doors.kafka.settings import Connection
 from rater.doors.kafka.topics import Wanted, create_topics
+from rater.doors.settings.connection import Connection
 from tests.kafka.broker import KafkaCluster, free_ports, jars
 
 PARTITIONS = 4

@@ -11,8 +11,16 @@ from typing import Any
 
 import click
 
+from rater.doors.files.mediate_command import mediate_command
+from rater.doors.files.mediate_command import source_profile as source_profile_of
+from rater.doors.history.advise_command import advise_command
+from rater.doors.history.commands import Introduced
+from rater.doors.history.question_commands import history_group
 from rater.doors.kafka.activate_command import activate_command
 from rater.doors.kafka.commands import require_kafka, topics_group
+from rater.doors.service.mediation_command import make_mediation_command
+from rater.doors.service.notification_command import notification_agent_command
+from rater.doors.service.recharge_command import make_recharge_command
 
 FILE = click.Path(path_type=Path)
 
@@ -28,6 +36,8 @@ Prove the books:    rater audit --state rated/state.db --out rated
                     rater audit --bootstrap kafka1:9092 --app-id rating-eu --rates rates/example-usd
 Check a deck:       rater deck lint rates/example-usd
 From Kafka:         rater worker --config worker.toml
+What was used:      rater history load rated && rater history export contoso --month 2026-11
+When to recharge:   rater advise contoso
 From a switch:      rater rate Master.csv --source asterisk-csv --profile pbx.toml --rates rates/example-usd
 
 Exit status: 0 done (rejections included), 1 a check failed, 2 wrong usage, configuration or deck.
@@ -76,10 +86,14 @@ def _expected_problems() -> tuple[type[Exception], ...]:
     from rater.doors.files.mediate import MediationProblem
     from rater.doors.files.outputs import OutputProblem
     from rater.doors.files.store import StateProblem
+    from rater.doors.history.store import HistoryProblem
     from rater.doors.kafka.log import LogProblem
-    from rater.doors.kafka.settings import SettingsRefused
+    from rater.doors.settings.values import SettingsRefused
 
-    return InputProblem, MediationProblem, OutputProblem, StateProblem, UnknownTenant, LogProblem, SettingsRefused
+    return (
+        InputProblem, MediationProblem, OutputProblem, StateProblem, UnknownTenant, LogProblem, SettingsRefused,
+        HistoryProblem,
+    )  # fmt: skip
 
 
 def _prepare_engine(with_kafka: bool = False) -> None:
@@ -139,7 +153,7 @@ def rate_command(calls: tuple[str, ...], rates: Path, commands: tuple[str, ...],
 
     if not calls and not commands:
         raise click.UsageError("nothing to do: name files of call records, or --commands, or both")
-    source_profile, profile_text = _load_profile(source, profile)
+    source_profile, profile_text = source_profile_of(source, profile)
     _prepare_engine()
     try:
         settings = settings_from_environment()
@@ -154,78 +168,6 @@ def rate_command(calls: tuple[str, ...], rates: Path, commands: tuple[str, ...],
         _print_json(summary_object(summary, request))
     else:
         show_summary(summary, request)
-
-
-@cli.command("mediate")
-@click.argument("cdrs", nargs=-1, metavar="CDRS...")
-@click.option("--source", required=True, help="What wrote the records; `rater mediate --source help` lists them.")
-@click.option("--profile", type=FILE, help="Source profile (TOML): zone, layout, tenants, numbers.")
-@click.option("--out", type=FILE, default=Path("mediated"), show_default=True, help="Folder of the output files.")
-@click.option("--follow", is_flag=True, help="Go on with the last file while it is written, until stopped.")
-@click.option("--watch", type=FILE, metavar="DIR", help="Read what is dropped into DIR, each file once, until stopped.")
-@click.option("--close", "close_", is_flag=True, help="End the calls that are still open: there is no next run.")
-@click.option("--json", "as_json", is_flag=True, help="One object on standard output and nothing else.")
-def mediate_command(cdrs: tuple[str, ...], source: str, profile: Path | None, out: Path, follow: bool, watch: Path | None,
-                    close_: bool, as_json: bool) -> None:  # fmt: skip
-    """Make canonical call records of what a switch wrote: one line a billed call, a rejection with its reason for the rest.
-
-    \b
-    rater mediate Master.csv --source asterisk-csv --profile pbx.toml --out mediated
-    rater mediate /var/spool/cdr --source freeswitch-json --profile fs.toml          # a folder, .gz too
-    rater mediate /var/log/asterisk/cdr-csv/Master.csv --source asterisk-csv --profile pbx.toml --follow
-    rater mediate --watch /srv/drop --source acme --profile sbc.toml                 # files that a switch pushes
-
-    Writes cdrs.jsonl, which `rater rate` reads, and rejected-raw.jsonl. Exactly once: the same command goes on where it was
-    interrupted and passes over files that are done.
-    """
-    import signal
-
-    from rater.doors.files.drop_folder import watch as watch_folder
-    from rater.doors.files.following import STOP
-    from rater.doors.files.mediate import MediateRequest, mediate
-    from rater.doors.files.show import progress_bar, show_mediation
-    from rater.sources import SOURCES
-
-    if source == "help":
-        click.echo("\n".join(sorted(SOURCES)))
-        return
-    if source == "canonical":
-        raise click.UsageError("--source canonical is what this command makes; rate such files with rater rate")
-    if bool(cdrs) == (watch is not None):
-        raise click.UsageError("name files or folders of call records, or --watch DIR; not both")
-    source_profile, profile_text = _load_profile(source, profile)
-    request = MediateRequest(list(cdrs), source, source_profile, profile_text, out, follow, close_)
-    if follow or watch is not None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, STOP)
-    if watch is not None:
-        tally = watch_folder(request, watch, lambda sentence: click.echo(sentence, err=True))
-    else:
-        with progress_bar(list(cdrs)) as progress:
-            tally = mediate(request, progress)
-    if as_json:
-        _print_json(tally.as_object())
-    else:
-        show_mediation(tally, out)
-
-
-def _load_profile(source: str, profile: Path | None) -> tuple[Any, str]:
-    from rater.sources import SOURCES, ProfileRefused, load_profile
-
-    if source == "canonical":
-        if profile is not None:
-            raise click.UsageError("--profile goes with a --source other than canonical")
-        return None, ""
-    if source not in SOURCES:
-        raise click.UsageError(f"--source is '{source}'; expected canonical or one of: {', '.join(sorted(SOURCES))}")
-    if profile is None:
-        raise click.UsageError(f"--source {source} needs --profile FILE.toml; docs/sources.md shows one")
-    try:
-        return load_profile(profile), profile.read_text()
-    except ProfileRefused as refused:
-        raise _Problem(str(refused)) from None
-    except OSError as error:
-        raise _Problem(f"{profile}: {error.strerror}") from None
 
 
 @cli.command("explain")
@@ -441,6 +383,12 @@ def deck_lint_command(deck: Path, as_json: bool) -> None:
         sys.exit(1)
 
 
+async def _require_topics(connection: Any, names: Any) -> None:
+    from rater.doors.kafka.presence import require_topics
+
+    await require_topics(connection, names)
+
+
 def _run(command: click.Command, args: list[str] | None = None) -> int:
     try:
         return int(command.main(args=args, prog_name="rater", standalone_mode=False) or 0)
@@ -467,7 +415,29 @@ def _run(command: click.Command, args: list[str] | None = None) -> int:
         return 2
 
 
+def _committed_lengths(state: Path, out: Path) -> dict[str, int]:
+    from rater.doors.files.committed import committed_lengths
+
+    return committed_lengths(state, out)
+
+
+def _open_tail(connection: Any, prefix: str) -> Any:
+    require_kafka()
+    from rater.doors.history.store import TOPICS
+    from rater.doors.kafka.tail import open_tail
+
+    _prepare_engine(with_kafka=True)
+    return open_tail(connection, prefix, TOPICS)
+
+
+history_group.context_settings["obj"] = Introduced(_committed_lengths, _open_tail)
+cli.add_command(advise_command)
+cli.add_command(history_group)
+cli.add_command(mediate_command)
+cli.add_command(notification_agent_command)
 cli.add_command(topics_group)
+cli.add_command(make_mediation_command(require_kafka, _require_topics))
+cli.add_command(make_recharge_command(require_kafka, _require_topics))
 deck_group.add_command(activate_command)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from benchmarks import decks, engine, files
+from benchmarks import decks, engine, files, mediation
+from benchmarks.mediation_calls import invented
+from benchmarks.mediation_layouts import LAYOUTS_MEASURED, Layout, written
 from benchmarks.report import Goal, figure, machine
 from benchmarks.workload import (
     TENANTS_IN_FULL,
@@ -165,13 +167,50 @@ def test_a_process_that_fails_is_shown_with_its_words():
         files.run_process([sys.executable, "-c", "import sys; sys.stderr.write('said why'); sys.exit(3)"])
 
 
+def test_the_invented_calls_of_a_seed_are_the_same_and_one_in_five_is_not_answered():
+    calls_of = invented(500)
+    assert calls_of == invented(500)
+    assert calls_of != invented(500, seed=2)
+    assert 0.15 < sum(call.answer_ms is None for call in calls_of) / 500 < 0.25
+
+
+def test_the_mediation_benchmark_makes_one_call_record_of_every_invented_call():
+    lines = list(mediation.run(mediation.Sizes(calls=60, long_calls=20, runs=1)))
+    assert [line["name"] for line in lines] == list(LAYOUTS_MEASURED)
+    for line in lines:
+        assert line["calls"] == (20 if line["bytes_per_record"] > mediation.LONG_RECORD_BYTES else 60), line["name"]
+        assert line["value"] > 0
+        assert line["times_floor"] > 0
+    goals = {line["name"]: line["goal"] for line in lines if "goal" in line}
+    assert {name for name, goal in goals.items() if goal == ">= 30,000"} >= {"asterisk-csv", "cucm", "acme", "sonus"}
+    assert goals["freeswitch-json"] == ">= 10,000"
+
+
+def test_a_record_of_freeswitch_is_as_long_as_a_real_one():
+    assert 14_000 < len(written(LAYOUTS_MEASURED["freeswitch-json"], invented(1))) < 16_000
+
+
+def test_a_start_stands_before_its_stop_and_belongs_to_the_same_call():
+    [call] = [call for call in invented(5) if call.answer_ms is not None][:1]
+    start, stop = written(LAYOUTS_MEASURED["sonus, start and stop"], [call]).splitlines()
+    assert (start[:6], stop[:5]) == (b"START,", b"STOP,")
+    assert start.split(b",")[1:7] == stop.split(b",")[1:7]
+
+
+def test_the_benchmark_stops_where_a_source_rejects_what_was_invented(monkeypatch: pytest.MonkeyPatch):
+    broken = Layout("delimited", lambda _: b"no;row", delimiter=";")
+    monkeypatch.setattr(mediation, "LAYOUTS_MEASURED", {"broken": broken})
+    with pytest.raises(RuntimeError, match="broken: 3 of 3 invented records were rejected"):
+        list(mediation.run(mediation.Sizes(calls=3, runs=1, layouts=("broken",))))
+
+
 def test_what_is_not_there_is_refused_with_what_is():
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks", "sofa"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert run.returncode == 2
     assert "no benchmark" in run.stderr
-    assert "engine files decks kafka" in run.stderr
+    assert "engine files decks mediation kafka" in run.stderr
     assert run.stdout == ""
 
 

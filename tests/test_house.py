@@ -21,7 +21,17 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rater"
 
 # A room may import itself and every room of a lower rank. Rooms of one rank stand side by side.
-RANKS = {"core": 0, "contract": 1, "pipeline": 2, "sources": 2, "doors": 3, "__main__": 4}
+RANKS = {
+    "core": 0,
+    "contract": 1,
+    "pipeline": 2,
+    "sources": 2,
+    "usage": 2,
+    "notify": 2,
+    "recharge": 2,
+    "doors": 3,
+    "__main__": 4,
+}
 
 # Inside core: a floor may import itself and the floors below.
 FLOORS = {
@@ -36,13 +46,26 @@ FLOORS = {
 
 COMPILER = {"numpy", "numba", "llvmlite"}
 LIBRARIES = {"core": COMPILER, "contract": COMPILER | {"orjson"}, "pipeline": COMPILER | {"orjson"}}
-LIBRARIES["sources"] = LIBRARIES["contract"]
+LIBRARIES["sources"] = LIBRARIES["recharge"] = LIBRARIES["usage"] = LIBRARIES["contract"]
+# What a mail says is text made of values: templates, and how amounts and dates are written in a language.
+LIBRARIES["notify"] = LIBRARIES["contract"] | {"babel", "jinja2", "markupsafe"}
 # Faust is the process: of the rating worker, and of the agents around it. It comes nowhere near the partition task.
 FAUST = ("rater.doors.service", "rater.doors.kafka.worker")
-OWNED = {"aiokafka": ("rater.doors.kafka",), "cramjam": ("rater.doors.kafka",), "faust": FAUST, "mode": FAUST}
+# The agents' log is aiokafka's too: Faust's consumer reads records of transactions that were aborted.
+AIOKAFKA = ("rater.doors.kafka", "rater.doors.service.agent_log", "rater.doors.service.agent_publisher")
+HISTORY = ("rater.doors.history",)
+OWNED = {
+    "psycopg": HISTORY,
+    "pyarrow": HISTORY,
+    "openpyxl": HISTORY,
+    "aiokafka": AIOKAFKA,
+    "cramjam": ("rater.doors.kafka",),
+    "faust": FAUST,
+    "mode": FAUST,
+}
 
 # What waits, asks a machine or draws lots has no place between gather and emit.
-PURE = {"core", "contract", "pipeline", "sources"}
+PURE = {"core", "contract", "notify", "pipeline", "recharge", "sources", "usage"}
 IMPURE = {
     "asyncio", "http", "logging", "multiprocessing", "random", "secrets", "selectors", "socket", "sqlite3", "ssl",
     "subprocess", "threading", "time", "urllib",
@@ -66,7 +89,7 @@ def modules() -> dict[str, str]:
 
 
 # A folder of one subject that every door may use, like the plain modules beside it.
-SHARED = {"decks"}
+SHARED = {"decks", "settings"}
 
 
 def sub_packages_of_doors(known: dict[str, str]) -> set[str]:

@@ -31,6 +31,45 @@ KAFKA_FAILPOINTS = (
     "mid-snapshot",
     "in-revoke",
 )
+# Of a history's transaction, in its order.
+HISTORY_FAILPOINTS = (
+    "after-history-read",
+    "after-history-places",
+    "mid-history-rows",
+    "before-history-commit",
+    "after-history-commit",
+)
+# Of the notification agent, in the order in which one message comes to them.
+NOTIFICATION_FAILPOINTS = (
+    "notify-after-read",
+    "notify-after-recorded",
+    "notify-before-send",
+    "notify-after-send",
+    "notify-after-record",
+    "notify-after-acknowledge",
+    "notify-digest-recorded",
+    "notify-after-undelivered",
+)
+# Of the recharge agent, between every two of its steps, in their order.
+RECHARGE_FAILPOINTS = (
+    "recharge-taken",
+    "recharge-heard",
+    "recharge-intended",
+    "recharge-answered",
+    "recharge-settled",
+    "recharge-published",
+    "recharge-recorded",
+    "recharge-acknowledged",
+)
+# Of the mediation agent, in the order in which one raw record comes to them.
+MEDIATION_FAILPOINTS = (
+    "mediate-taken",
+    "mediate-read",
+    "mediate-before-publish",
+    "mediate-after-publish",
+    "mediate-before-acknowledge",
+    "mediate-after-acknowledge",
+)
 
 _name, _count, _how = (os.environ.get("RATER_FAILPOINT", "") + "::").split(":")[:3]
 _left = int(_count or "1")
