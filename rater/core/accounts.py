@@ -45,8 +45,6 @@ ACCOUNT = np.dtype(
         ("conference_licences", np.int64),  # MCOMEETADD assigned
         ("month", np.int64),  # month of the last call counted, and the row of its totals: a short cut
         ("month_row", np.int64),
-        ("first_open_month", np.int64),  # totals not told yet, the earliest month first; -1 for none
-        ("open_months", np.int64),
         ("currency", np.int64),
         ("country", np.int64),
         ("billing_mode", np.int8),
@@ -55,7 +53,10 @@ ACCOUNT = np.dtype(
         ("in_flight", np.int8),
         ("blocked", np.int8),
         ("name_length", np.int16),
+        # what a call seldom looks at
         ("name", np.uint8, (64,)),
+        ("first_open_month", np.int64),  # totals not told yet, the earliest month first; -1 for none
+        ("open_months", np.int64),
     ],
     align=True,
 )
