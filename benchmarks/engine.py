@@ -32,7 +32,7 @@ BUDGET_US = 2.0
 GROWTH_MAX = 1.15
 BATCH_RECORDS = 5_000
 COMMANDS_AT_ONCE = 20_000
-CHANGED_BY_CALLS = ("accounts", "lots", "pools")
+CHANGED_BY_CALLS = ("accounts", "lots", "pools", "totals")
 PLANS = rates_folder() / "plans" / "calling-plans.csv"
 
 NOTHING = records_of([])

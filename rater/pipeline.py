@@ -23,6 +23,7 @@ from rater.core.administration import APPLIED, DECK_ACTIVATED, DUPLICATE, MISPLA
 from rater.core.ahead import BLOCK, look_ahead
 from rater.core.charging import ANSWER, OUTCOMES
 from rater.core.compiled import kernel
+from rater.core.months import count_call
 from rater.core.payers import Rules, settle
 from rater.core.reasons import CONFLICT, KEY_MISMATCH, UNKNOWN_TENANT, Reason
 from rater.core.seen import NEW, SAME, place_of, remember, verdict
@@ -183,6 +184,7 @@ def decide_calls(
             watch_balance(news, news_tally, account_row, account, before, r, 1, call.end_ms, False)
             before = balance_of(account)
         settle(books, rules, buffer, account_row, account, call, answer, draw_rows, draw_micros, news, news_tally, r)
+        count_call(books, account_row, account, call, answer)
         if balance_of(account) != before:
             watch_balance(news, news_tally, account_row, account, before, r, 1, call.end_ms, True)
         out_at = write_rated(

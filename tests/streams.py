@@ -393,6 +393,23 @@ CALL_POISON: list[Callable[[random.Random, Row], bytes]] = [
 ]  # fmt: skip
 
 
+CONTACTS: list[Row] = [
+    {"email": "finance@contoso.example"}, {"email": "Finance@Contoso.example"}, {"email": "o'neil+x@a-b.example"},
+    {"email": "root@mailhost", "webhook": None}, {"webhook": "https://hooks.example/rater?x=1"},
+    {"webhook": "http://[::1]:8080/a"}, {"webhook": "https://hooks.example", "note": "unknown"},
+]  # fmt: skip
+BAD_CONTACTS: list[Row] = [
+    {"email": "a@b@c"}, {"email": "a b@c"}, {"email": "@c"}, {"email": "a@"}, {"email": "a@-c"}, {"email": "a@b..c"},
+    {"email": "a@b.c\r\nBcc: x@y.z"}, {"email": "x" * 65 + "@c"}, {"email": "\u00e4@c"}, {"email": 5}, {"email": ""},
+    {"email": "a@" + "b." * 130 + "c"}, {"email": "a@b", "webhook": "https://c"}, {"email": None, "webhook": None},
+    {"email": None, "webhook": "ftp://x"}, {"email": None, "webhook": "https://u:p@x/"}, {"email": None, "webhook": "https://"},
+    {"email": None, "webhook": "https://x/\u00e4"}, {"email": None, "webhook": "https://x/" + "y" * 2_000},
+    {"language": "de"}, {"language": 1}, {"roles": "boss"}, {"roles": [""]}, {"roles": [1]}, {"roles": ["x" * 65]},
+    {"roles": ["a\nb"]}, {"roles": ["a"] * 21}, {"events": []}, {"events": ["balance.zero"]}, {"events": "rater.balance.zero"},
+    {"events": [None]}, {"roles": ["other settings"]}, {"language": None, "roles": None, "events": None},
+]  # fmt: skip
+
+
 def bad_command_field(rng: random.Random, record: Row) -> bytes:
     values: dict[str, list[Any]] = {
         "command_id": BAD_IDS,
@@ -412,9 +429,10 @@ def bad_command_field(rng: random.Random, record: Row) -> bytes:
         "recharge_id": BAD_IDS,
         "expires_at": [*BAD_INSTANTS, 5],
         "enabled": [1, 0, "yes"],
+        "contacts": [5, "a@b.c", {}, {"email": "a@b.c"}, [None], ["a@b.c"], [[]], [{}], [{"email": "a@b.c"}] * 51],
         "reason": [*BAD_TEXTS, 5],
     }
-    name = rng.choice(list(record))
+    name = rng.choice([name for name in record if name not in undecided(record)])
     if name.endswith("_micros"):
         return swapped(record, name, rng.choice([text for text in BAD_INTEGERS if not text[-1].isdigit() or "." in text
                                                  or "e" in text.lower() or len(text) > 18]))  # fmt: skip
@@ -423,8 +441,13 @@ def bad_command_field(rng: random.Random, record: Row) -> bytes:
     return compact({**record, name: rng.choice(values[name])})
 
 
+def undecided(record: Row) -> set[str]:
+    """What a removed number was for: the schema says that it is not needed, the contract names it."""
+    return {"number_type", "country"} if record["type"] == "number.removed" else set()
+
+
 def missing_command_field(rng: random.Random, record: Row) -> bytes:
-    optional = {"expires_at", "recharge_id", "by", "reason", "note"}
+    optional = {"expires_at", "recharge_id", "by", "reason", "note", *undecided(record)}
     if record["type"] == "licence.removed":
         optional.add("country")
     if record.get("billing_mode") == "prepaid":
@@ -632,7 +655,7 @@ class Writer:
             self.assign_licence, self.assign_licence, self.remove_licence, self.move_licence, self.change_number,
             self.add_funds, self.add_funds, self.add_funds, self.add_funds, self.answer_recharge, self.answer_recharge,
             self.answer_recharge, self.fail_recharge, self.fail_recharge, self.configure_recharge, self.adjust,
-            self.adjust, self.tick, self.tick, self.resend_rejected, self.open_again,
+            self.adjust, self.tick, self.tick, self.tick, self.tick, self.set_contacts, self.resend_rejected, self.open_again,
         ]  # fmt: skip
         rng.choice(makers)(tenant)
 
@@ -764,8 +787,24 @@ class Writer:
     def tick(self, tenant: str) -> None:
         """At the first instant that closes the month before, at the last that does not, or in order, or far back."""
         closing = month_start_ms(self.now) + 48 * HOUR_MS
-        at = self.rng.choice([self.now, closing, closing, closing - 1, closing - 1, closing - 60 * DAY_MS])
+        ends = [lot["expires_ms"] for lot in self.twin.accounts[tenant]["lots"] if lot["expires_ms"] is not None]
+        warning = self.rng.choice(ends) - 30 * DAY_MS if ends else self.now
+        at = self.rng.choice(
+            [self.now, closing, closing, closing - 1, closing - 1, closing - 60 * DAY_MS, warning, warning - 1]
+        )
         self.give(tenant, "clock.ticked", at=instant_text(at))
+
+    def set_contacts(self, tenant: str) -> None:
+        """Some good ones, repeats among them; else one of the ways to get a contact wrong."""
+        rng = self.rng
+        contacts = [dict(rng.choice(CONTACTS)) for _ in range(rng.choice([0, 1, 2, 3, 3, 50]))]
+        for name in rng.sample(["language", "roles", "events"], rng.randint(0, 3)):
+            for contact in contacts:  # alike for all, so that no address comes with two settings
+                contact[name] = {"language": "fr", "roles": ["finance", "finance", "Tr\u00e9so"],
+                                 "events": ["rater.balance.zero", "rater.lot.expiring", "rater.balance.zero"]}[name]  # fmt: skip
+        if contacts and rng.random() < 0.4:
+            contacts[rng.randrange(len(contacts))] |= rng.choice(BAD_CONTACTS)
+        self.give(tenant, "contacts.set", contacts=contacts)
 
     def resend_rejected(self, _tenant: str) -> None:
         """Bytes that were rejected once: their cause may be gone by now."""

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rater.core.instants import instant_text
+from rater.doors.files.balance import account_row, months_of
 from rater.doors.files.recharge import responder
 from tests.workbench import Answers, Bench, Rates, Row, call_record, everything, instant_ms
 
@@ -91,6 +92,25 @@ def one_by_one(lines: list[tuple[bool, str, bytes]], bench: Bench | None = None)
 
 
 # ---------------------------------------------------------------------------------------------- conservation
+
+
+SUMS = ("charge_micros", "invoice_micros", "pool_minutes", "credit_minutes")
+
+
+@few
+@given(steps)
+def test_every_call_is_in_the_sums_of_exactly_one_month(story: list[Any]):
+    """Over all months, the sums are those of the rated calls; a month is told once at most, as it stood then."""
+    bench, answers = one_by_one(written(story))
+    for tenant in TENANTS:
+        rated = [row for said in answers for row in said.rated if row["tenant"] == tenant]
+        events = [event for said in answers for event in said.events if event["subject"] == tenant]
+        told = [event["data"]["month"] for event in events if event["type"] == "rater.month.closed"]
+        months = months_of(bench.state, account_row(bench.state, tenant))
+        assert sum(month["calls"] for month in months) == len(rated)
+        for name in SUMS:
+            assert sum(month[name] for month in months) == sum(row[name] for row in rated)
+        assert sorted(told) == sorted(month["month"] for month in months if month["told"])
 
 
 @few

@@ -60,7 +60,13 @@ COMMAND_FIELDS = {
     "recharge.failed": ("recharge_id", "reason"),
     "account.adjusted": ("amount_micros", "reason"),
     "clock.ticked": (),
+    "contacts.set": ("contacts",),
 }
+EVENT_TYPES = (
+    "rater.pool.reached", "rater.recharge.requested", "rater.recharge.succeeded", "rater.recharge.failed",
+    "rater.balance.zero", "rater.service.blocked", "rater.service.restored", "rater.lot.expired", "rater.rate.missing",
+    "rater.contacts.set", "rater.lot.expiring", "rater.month.closed",
+)  # fmt: skip
 CREDIT_CALL_TYPES = [*USER_OUT, "conf_out", "conf_in", "ucap_out", "ucap_in", "unassigned_in"]
 ZONE_A_COUNTRIES = """
     AU AT BE BR BG CA CN HR CZ DK EE FI FR DE GR HK HU IN IE IT JP LU MY MX NL NZ NO PL PT PR RO RU SG SK SI ZA KR ES
@@ -308,6 +314,102 @@ FIELD_RULES: dict[str, Callable[[object], bool]] = {
     "plan": one_of(*LICENCES),
     "number_type": one_of(*NUMBER_TYPES),
 }
+
+
+def is_contact(value: object) -> bool:
+    """One address, and what may stand beside it (d.34)."""
+    if not isinstance(value, dict):
+        return False
+    email, webhook = value.get("email"), value.get("webhook")
+    if (email is None) == (webhook is None):
+        return False
+    good_address = is_email(email) if email is not None else is_webhook(webhook)
+    language, roles, events = value.get("language"), value.get("roles"), value.get("events")
+    good_language = language is None or (is_any_text(language) and language in ("en", "fr"))
+    good_roles = roles is None or (
+        isinstance(roles, list) and len(roles) <= 20 and all(is_role(role) for role in roles)
+    )
+    good_events = events is None or (isinstance(events, list) and events != [] and all(map(is_event_type, events)))
+    return good_address and good_language and good_roles and good_events
+
+
+def is_email(value: object) -> bool:
+    """As a browser's e-mail field has it, 254 characters at most."""
+    if not is_any_text(value) or not isinstance(value, str) or len(value) > 254 or value.count("@") != 1:
+        return False
+    local, domain = value.split("@")
+    allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+    if not 1 <= len(local) <= 64 or any(letter not in allowed + ".!#$%&'*+/=?^_`{|}~-" for letter in local):
+        return False
+    labels = domain.split(".")
+    return all(
+        1 <= len(label) <= 63 and label[0] != "-" != label[-1] and all(letter in allowed + "-" for letter in label)
+        for label in labels
+    )
+
+
+def is_webhook(value: object) -> bool:
+    if not is_any_text(value) or not isinstance(value, str) or not 8 <= len(value) <= 2_000:
+        return False
+    if any(not "!" <= letter <= "~" for letter in value):
+        return False
+    rest = value.removeprefix("https://") if value.startswith("https://") else value.removeprefix("http://")
+    if rest == value:
+        return False
+    place = re.split(r"[/?]", rest, maxsplit=1)[0]
+    named = re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", place)
+    numbered = re.fullmatch(r"\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", place)
+    return named is not None or numbered is not None
+
+
+def is_role(value: object) -> bool:
+    return is_any_text(value) and isinstance(value, str) and 1 <= len(value) <= 64 and not has_control_character(value)
+
+
+def has_control_character(text: str) -> bool:
+    return any(ord(letter) < 0x20 or ord(letter) == 0x7F for letter in text)
+
+
+def is_event_type(value: object) -> bool:
+    return is_any_text(value) and value in EVENT_TYPES
+
+
+def contact_with_defaults(given: Row) -> Row:
+    kind = "email" if given.get("email") is not None else "webhook"
+    events = given.get("events")
+    return {
+        kind: given[kind],
+        "language": given.get("language") or "en",
+        "roles": without_repeats(given.get("roles") or []),
+        "events": None if events is None else without_repeats(events),
+    }
+
+
+def without_repeats(values: list[str]) -> list[str]:
+    return [value for k, value in enumerate(values) if value not in values[:k]]
+
+
+def contacts_told(given: list[Row]) -> list[Row] | None:
+    """Each address once, with its defaults; None where one address comes with two settings (d.34)."""
+    told: list[Row] = []
+    for contact in map(contact_with_defaults, given):
+        address = contact["email"].lower() if "email" in contact else contact["webhook"]
+        same = [other for other in told if address in (other.get("email", "").lower(), other.get("webhook"))]
+        settings = [[one["language"], one["roles"], one["events"]] for one in (contact, *same)]
+        if same and settings[0] != settings[1]:
+            return None
+        if not same:
+            told.append(contact)
+    return told
+
+
+def are_contacts(value: object) -> bool:
+    if not isinstance(value, list) or len(value) > 50 or not all(is_contact(contact) for contact in value):
+        return False
+    return contacts_told(value) is not None
+
+
+FIELD_RULES["contacts"] = are_contacts
 
 
 def check_field(record: Row, name: str, *, required: bool, null_allowed: bool = False) -> None:
@@ -596,6 +698,7 @@ class Twin:
         self.expire_lots(account)
         before = balance(account)
         answer = self.rate(account, call)
+        self.count_in_month(account, call, answer)
         self.after_call(account, call, answer, before)
         self.rated.append(self.rated_call(account, raw, call, answer, before, offset))
 
@@ -891,9 +994,61 @@ class Twin:
                 add_money(account, f"adj-{command['command_id']}", command["amount_micros"], at, None)
             else:
                 debit(account, -command["amount_micros"], to_invoice=False)
-        elif kind == "clock.ticked" and at - 48 * HOUR_MS >= instant_ms("0001-01-01T00:00:00Z"):
+        elif kind == "contacts.set":
+            contacts = contacts_told(command["contacts"])
+            self.emit(account, "contacts.set", command["command_id"], contacts=contacts)
+        elif kind == "clock.ticked":
+            self.tick(account, at)
+
+    def tick(self, account: Row, at: int) -> None:
+        """d.9 (c): lots that will expire, then months that are closed and were not told."""
+        for lot in account["lots"]:
+            if lot["expires_ms"] is not None and lot["expires_ms"] <= at + 30 * DAY_MS and not lot["warned"]:
+                lot["warned"] = True
+                self.emit(
+                    account,
+                    "lot.expiring",
+                    lot["lot_id"],
+                    lot_id=lot["lot_id"],
+                    left_micros=lot["left"],
+                    expires_at=instant_text(lot["expires_ms"]),
+                    balance_micros=balance(account),
+                    currency=account["currency"],
+                )
+        if at - 48 * HOUR_MS >= instant_ms("0001-01-01T00:00:00Z"):
             # Every month that ended at least 48 h before `at`: those before the month of that instant.
             account["closed_before_ms"] = max(account["closed_before_ms"], month_start_ms(at - 48 * HOUR_MS))
+        for month, total in sorted(account["months"].items()):
+            if (
+                instant_ms(f"{month}-01T00:00:00Z") < account["closed_before_ms"]
+                and month not in account["months_told"]
+            ):
+                account["months_told"].add(month)
+                facts = {"month": month, **total, "balance_micros": balance(account), "currency": account["currency"]}
+                self.emit(account, "month.closed", month, **facts)
+
+    def count_in_month(self, account: Row, call: Row, answer: Row) -> None:
+        """The UTC month of `start`, closed or not (d.35)."""
+        start = instant_ms(call["start"])
+        total = account["months"].setdefault(
+            month_of(start),
+            {
+                "calls": 0,
+                "connected_calls": 0,
+                "charge_micros": 0,
+                "invoice_micros": 0,
+                "pool_minutes": 0,
+                "credit_minutes": 0,
+                "late_calls": 0,
+            },
+        )
+        total["calls"] += 1
+        total["connected_calls"] += 1 if answer["connected"] else 0
+        total["charge_micros"] += answer.get("charge", 0)
+        total["invoice_micros"] += answer.get("invoice", 0)
+        total["pool_minutes"] += answer.get("pool_minutes", 0)
+        total["credit_minutes"] += answer.get("credit_minutes", 0)
+        total["late_calls"] += 1 if start < account["closed_before_ms"] else 0
 
     def recharge_succeeded(self, account: Row, command: Row) -> None:
         """Late or unknown, it is money all the same; it closes the recharge in flight only if it is that one (d.11)."""
@@ -1097,6 +1252,8 @@ def opened(command: Row) -> Row:
         "blocks": 0,
         "blocked": False,
         "missing": set(),  # (digits, day)
+        "months": {},  # month of `start` -> what its calls came to
+        "months_told": set(),
         "recharge": {
             "enabled": False,
             "trigger_micros": 0,
@@ -1122,7 +1279,8 @@ def add_money(account: Row, lot_id: str, amount: int, at: int, expires: int | No
     repaid = min(account["debt"], amount)
     account["debt"] -= repaid
     if amount > repaid:
-        account["lots"].append({"lot_id": lot_id, "at": at, "left": amount - repaid, "expires_ms": expires})
+        lot = {"lot_id": lot_id, "at": at, "left": amount - repaid, "expires_ms": expires, "warned": False}
+        account["lots"].append(lot)
         account["lots"].sort(key=lambda lot: (lot["at"], lot["lot_id"]))
 
 

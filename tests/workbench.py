@@ -12,6 +12,7 @@ that begin with `!` are the events of the line above them, in order. Once a stor
     number    +18005550199 toll_free US            unnumber +18005550199
     funds     lot-1 5.00 expires=2026-12-01 for=contoso:recharge:1
     recharge  on below=1.00 with=5.00              fail contoso:recharge:1; adjust -0.50; tick
+    contacts  a@b.example https://hooks.example/x   the whole list; tick: time passed
     call      +12125550123 61s -> charged 0.0410 minutes=0+2 lots=lot-1:0.0410 balance=4.959
     ! pool.reached percent=80
 
@@ -259,6 +260,7 @@ def call_record(record_id: str, callee: str = "+12125550123", ms: int = 60_000, 
 MONEY_KEYS = {
     "balance": "balance_micros", "debt": "debt_micros", "invoice": "invoice_micros", "fee": "connection_fee_micros",
     "charge": "charge_micros", "amount": "amount_micros", "trigger": "trigger_micros", "forfeited": "forfeited_micros",
+    "left": "left_micros",
 }  # fmt: skip
 REASONS = frozenset(
     """not_json not_an_object too_large duplicate_key bad_field missing_field bad_times key_mismatch unknown_tenant conflict
@@ -476,6 +478,10 @@ def _recharge(words: list[str], options: dict[str, str]) -> Made:
     }
 
 
+def _contact(address: str) -> Row:
+    return {"webhook" if "://" in address else "email": address}
+
+
 COMMANDS: dict[str, Callable[[list[str], dict[str, str]], Made]] = {
     "licence": _licence,
     "unlicence": _unlicence,
@@ -486,6 +492,7 @@ COMMANDS: dict[str, Callable[[list[str], dict[str, str]], Made]] = {
     "fail": lambda words, _: ("recharge.failed", {"recharge_id": words[0], "reason": "card declined"}),
     "adjust": lambda words, _: ("account.adjusted", {"amount_micros": micros(words[0]), "reason": "goodwill"}),
     "tick": lambda _, __: ("clock.ticked", {}),
+    "contacts": lambda words, _: ("contacts.set", {"contacts": [_contact(word) for word in words]}),
 }
 
 

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import orjson
 
+from rater.contract.contacts import BadContacts, read_contacts
 from rater.contract.reader import read_slowly
 from rater.core.administration import (
     ACCOUNT_ADJUSTED,
     COMMAND,
     COMMAND_TYPES,
+    CONTACTS_SET_COMMAND,
     DECK_ACTIVATED,
     FUNDS_ADDED,
     LICENCE_ASSIGNED,
@@ -132,6 +134,15 @@ def _free_text(fields: dict[str, Any], name: str, required: bool) -> None:
         raise _bad(name, "text")
 
 
+def _contacts(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    if fields.get("contacts") is None:
+        raise _missing("contacts")
+    try:
+        return read_contacts(fields["contacts"])
+    except BadContacts as bad:
+        raise _bad(bad.place, bad.expected) from None
+
+
 def recharge_number(tenant: str, recharge_id: str) -> int:
     """n of the tenant's n-th recharge `<tenant>:recharge:<n>`; -1 for an id that is not one of ours."""
     prefix = f"{tenant}:recharge:"
@@ -188,6 +199,8 @@ def _type_fields(row: Any, kind: int, fields: dict[str, Any], tenant: str, comma
             raise _bad("amount_micros", "an amount other than 0")
         _free_text(fields, "reason", True)
         return f"adj-{command_id}".encode()
+    elif kind == CONTACTS_SET_COMMAND:
+        fields["contacts"] = _contacts(fields)
     return b""
 
 
@@ -237,7 +250,7 @@ def content_of(canonical: bytes) -> int:
 def decode_command(
     row: Any, raw: bytes, key: bytes | None = None, activations: bool = False
 ) -> tuple[dict[str, Any], str]:
-    """Fill one COMMAND row: (the command's fields, detail). `row.reason` is 0, or why the command cannot be read.
+    """Fill one COMMAND row: (the command's fields, contacts with their defaults; detail). `row.reason` is 0, or why the command cannot be read.
 
     `activations`: whether this door takes its decks from the log; elsewhere `deck.activated` is an unknown command.
     """

@@ -12,10 +12,14 @@ import orjson
 
 from rater.contract.rated import put_pool_name
 from rater.core.calls import CALL_TYPES, REFUSED_WITHOUT_CREDIT
-from rater.core.instants import DAY_MS, NEVER_MS, day_text, instant_text
+from rater.core.instants import DAY_MS, NEVER_MS, day_text, instant_text, month_text
+from rater.core.months import CALLS, CHARGE, CONNECTED, CREDIT_MINUTES, INVOICE, LATE, POOL_MINUTES
 from rater.core.thresholds import (
     BALANCE_ZERO,
+    CONTACTS_SET,
     LOT_EXPIRED,
+    LOT_EXPIRING,
+    MONTH_CLOSED,
     POOL_REACHED,
     RATE_MISSING,
     RECHARGE_FAILED,
@@ -37,6 +41,9 @@ EVENT_TYPES = {
     SERVICE_RESTORED: "service.restored",
     LOT_EXPIRED: "lot.expired",
     RATE_MISSING: "rate.missing",
+    CONTACTS_SET: "contacts.set",
+    LOT_EXPIRING: "lot.expiring",
+    MONTH_CLOSED: "month.closed",
 }
 
 
@@ -56,6 +63,7 @@ class News(NamedTuple):
     pool: int
     used: int
     capacity: int
+    totals: list[int]
     name_length: int
     name: bytes
 
@@ -175,6 +183,33 @@ def _lot_expired(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
     return name, told | _money(news, shown)
 
 
+def _lot_expiring(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    name = row_name(news)
+    told = {"lot_id": name, "left_micros": int(news.amount_micros), "expires_at": instant_text(news.until_ms)}
+    return name, told | _money(news, shown)
+
+
+def _month_closed(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    month, sums = month_text(news.number), news.totals
+    told = {
+        "month": month,
+        "calls": sums[CALLS],
+        "connected_calls": sums[CONNECTED],
+        "charge_micros": sums[CHARGE],
+        "invoice_micros": sums[INVOICE],
+        "pool_minutes": sums[POOL_MINUTES],
+        "credit_minutes": sums[CREDIT_MINUTES],
+        "late_calls": sums[LATE],
+    }
+    return month, told | _money(news, shown)
+
+
+def _contacts_set(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    """The contacts as `read_contacts` left them in the command's fields."""
+    command = cause.command or {}
+    return str(command.get("command_id")), {"contacts": command.get("contacts")}
+
+
 def _rate_missing(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
     digits, day = row_name(news), day_text(int(news.number) * DAY_MS)
     told = {"digits": digits, "day": day, "call_type": cause.call_type, "record_id": cause.record_id}
@@ -191,6 +226,9 @@ _TELL: dict[int, Callable[[Any, Shown, str, Cause], Details]] = {
     SERVICE_RESTORED: _service,
     LOT_EXPIRED: _lot_expired,
     RATE_MISSING: _rate_missing,
+    CONTACTS_SET: _contacts_set,
+    LOT_EXPIRING: _lot_expiring,
+    MONTH_CLOSED: _month_closed,
 }
 
 

@@ -1,4 +1,4 @@
-"""The rows of the state: accounts, lots, users' licences, fleets of licences, pools and numbers.
+"""The rows of the state: accounts, lots, users' licences, fleets of licences, pools, numbers and totals of months.
 
 A shelf is one kind of row in a record array, found through an open-addressing index of (hash tag, row number). Rows are
 added and changed, never moved and never deleted: what ends is marked so, and a free lot row is used again. Every row is
@@ -43,6 +43,8 @@ ACCOUNT = np.dtype(
         ("zero_crossings", np.int64),
         ("blocks", np.int64),
         ("conference_licences", np.int64),  # MCOMEETADD assigned
+        ("month", np.int64),  # month of the last call counted, and the row of its totals: a short cut
+        ("month_row", np.int64),
         ("currency", np.int64),
         ("country", np.int64),
         ("billing_mode", np.int8),
@@ -51,7 +53,10 @@ ACCOUNT = np.dtype(
         ("in_flight", np.int8),
         ("blocked", np.int8),
         ("name_length", np.int16),
+        # what a call seldom looks at
         ("name", np.uint8, (64,)),
+        ("first_open_month", np.int64),  # totals not told yet, the earliest month first; -1 for none
+        ("open_months", np.int64),
     ],
     align=True,
 )
@@ -65,6 +70,7 @@ LOT = np.dtype(
         ("at_ms", np.int64),
         ("expires_ms", np.int64),
         ("name_length", np.int16),
+        ("warned", np.int8),  # its coming expiry was announced
         ("name", np.uint8, (136,)),
     ],
     align=True,
@@ -123,6 +129,24 @@ NUMBER = np.dtype(
     align=True,
 )
 
+TOTAL = np.dtype(  # what the calls of one month, by their start, came to for one tenant
+    [
+        *_IDENTITY,
+        ("account", np.int64),
+        ("month", np.int64),
+        ("next", np.int64),  # the next later month that is not told yet, or -1
+        ("calls", np.int64),
+        ("connected", np.int64),
+        ("charge_micros", np.int64),
+        ("invoice_micros", np.int64),
+        ("pool_minutes", np.int64),
+        ("credit_minutes", np.int64),
+        ("late", np.int64),  # calls that came when the month was closed
+        ("told", np.int64),  # its summary was announced
+    ],
+    align=True,
+)
+
 # Places in a tally (kernels write the numbers).
 ROWS, DIRTY, STAMP, FREE = 0, 1, 2, 3
 
@@ -146,6 +170,7 @@ class Books(NamedTuple):
     fleets: Shelf
     pools: Shelf
     numbers: Shelf
+    totals: Shelf
     seen: Any  # uint64[slots, 2]
     fresh: Any  # uint64[n, 2]: ids first seen in this batch
     seen_tally: Any  # int64: [ids kept, ids fresh in this batch]
@@ -276,6 +301,13 @@ def pool_identity(account: Any, user: Any, country: Any, plan: Any, scope: Any, 
     low = (U8(country) << U8(48)) | (U8(plan) << U8(40)) | (U8(scope) << THIRTY_TWO) | U8(month)
     owner = (U8(account) << THIRTY_TWO) | U8(user + 1)
     return mixed(owner + mixed(low)), low
+
+
+@kernel
+def total_identity(account: Any, month: Any) -> Any:
+    """As `fleet_identity`."""
+    low = U8(month)
+    return mixed(U8(account) + mixed(low)), low
 
 
 @kernel

@@ -26,6 +26,7 @@ from rater.core.hashing import (
 )
 from rater.core.instants import HOUR_MS, NEVER_MS, month_of
 from rater.core.money import BALANCE_MICROS_MAX
+from rater.core.months import close_months
 from rater.core.plans import MCOMEETADD, pool_country
 from rater.core.reasons import (
     ALREADY_ASSIGNED,
@@ -38,12 +39,14 @@ from rater.core.reasons import (
 )
 from rater.core.seen import NEW, SAME, entry_of, place_of, remember, verdict
 from rater.core.thresholds import (
+    CONTACTS_SET,
     NEWS_PER_RECORD,
     RECHARGE_FAILED,
     RECHARGE_SUCCEEDED,
     announce,
     expire_lots,
     wait_after,
+    warn_of_lots,
     watch_balance,
 )
 
@@ -51,7 +54,8 @@ U8 = np.uint64
 
 COMMAND_TYPES = (
     "tenant.opened", "licence.assigned", "licence.removed", "number.assigned", "number.removed",
-    "funds.added", "recharge.configured", "recharge.failed", "account.adjusted", "clock.ticked", "deck.activated",
+    "funds.added", "recharge.configured", "recharge.failed", "account.adjusted", "clock.ticked", "contacts.set",
+    "deck.activated",
 )  # fmt: skip
 (
     TENANT_OPENED,
@@ -64,8 +68,9 @@ COMMAND_TYPES = (
     RECHARGE_FAILED_COMMAND,
     ACCOUNT_ADJUSTED,
     CLOCK_TICKED,
+    CONTACTS_SET_COMMAND,
     DECK_ACTIVATED,  # of a whole partition, without a tenant
-) = range(11)
+) = range(12)
 
 # How a record or command ended; above 0 is a `Reason`. A misplaced one belongs to another partition.
 APPLIED, DUPLICATE, NEEDS_ROOM, MISPLACED = 0, -2, -3, -4
@@ -108,6 +113,7 @@ def open_account(books: Books, command: Any, high: Any, low: Any) -> Any:
     account.billing_mode = command.billing_mode
     account.overage = command.flag
     account.first_lot = -1
+    account.first_open_month = -1
     account.next_expiry_ms = NEVER_MS
     account.last_seen_ms = command.at_ms
     account.name_length = command.tenant_length
@@ -329,6 +335,14 @@ def configure_recharge(account: Any, command: Any) -> None:
 
 
 @kernel
+def tick(books: Books, account_row: Any, account: Any, command: Any, news: Any, news_tally: Any, record: Any) -> None:
+    """Time passed, and what has expired is gone: tell of lots that will expire, close months, tell what those came to."""
+    warn_of_lots(news, news_tally, account_row, account, books.lots, record, command.at_ms)
+    account.closed_before = max(account.closed_before, month_of(command.at_ms - CLOSING_DELAY_MS))
+    close_months(news, news_tally, account_row, account, books.totals, record, command.at_ms)
+
+
+@kernel
 def carry_out(
     books: Books, account_row: Any, account: Any, command: Any, draw_rows: Any, draw_micros: Any, news: Any, news_tally: Any,
     record: Any,
@@ -354,7 +368,9 @@ def carry_out(
     elif kind == ACCOUNT_ADJUSTED:
         adjust(books, account_row, account, command, draw_rows, draw_micros)
     elif kind == CLOCK_TICKED:
-        account.closed_before = max(account.closed_before, month_of(command.at_ms - CLOSING_DELAY_MS))
+        tick(books, account_row, account, command, news, news_tally, record)
+    elif kind == CONTACTS_SET_COMMAND:
+        announce(news, news_tally, CONTACTS_SET, account_row, account, record, 0, command.at_ms)
     if kind == FUNDS_ADDED or kind == ACCOUNT_ADJUSTED or kind == RECHARGE_CONFIGURED:
         watch_balance(news, news_tally, account_row, account, before, record, 0, command.at_ms, False)
 
@@ -386,7 +402,8 @@ def apply_command(
     high, low = identity(key_0, key_1, KIND_TENANT, 0, command.tenant, 0, command.tenant_length)
     account_row = find(books.accounts, high, low)
     lots = books.accounts.rows[account_row].lot_count if account_row >= 0 else 0
-    if news.size - news_tally[0] < NEWS_PER_RECORD + lots or draw_rows.size < lots:
+    months = books.accounts.rows[account_row].open_months if account_row >= 0 else 0
+    if news.size - news_tally[0] < NEWS_PER_RECORD + lots + months or draw_rows.size < lots:
         return NEEDS_ROOM
     opens = account_row < 0 and command.kind == TENANT_OPENED
     if opens:

@@ -20,7 +20,7 @@ U8 = np.uint64
 BLOCK = 32  # calls; enough to overlap the waits, few enough that nothing is pushed out again
 
 # How much of a row a call reads or writes: the names at the end are not worth fetching.
-ACCOUNT_BYTES, LOT_BYTES, USER_BYTES, FLEET_BYTES = 192, 128, 256, 48
+ACCOUNT_BYTES, LOT_BYTES, USER_BYTES, FLEET_BYTES, TOTAL_BYTES = 192, 128, 256, 48, 128
 
 
 @kernel
@@ -61,6 +61,8 @@ def name_calls(books: Books, buffer: Any, calls: Any, first: Any, last: Any) -> 
                 prefetch(books.accounts.stamps, account, 0)
                 prefetch(books.lots.stamps, books.accounts.rows[account].first_lot, 0)
                 fetch_row(books.lots.rows, books.accounts.rows[account].first_lot, LOT_BYTES)
+                prefetch(books.totals.stamps, books.accounts.rows[account].month_row, 0)
+                fetch_row(books.totals.rows, books.accounts.rows[account].month_row, TOTAL_BYTES)
                 if call.user_at >= 0:
                     call.user_high, call.user_low = identity(
                         books.key[0], books.key[1], KIND_USER, account, buffer, call.user_at, call.user_end

@@ -290,6 +290,7 @@ def add_lot(
     lots.rows[row].amount_micros = amount_micros
     lots.rows[row].at_ms = at_ms
     lots.rows[row].expires_ms = expires_ms
+    lots.rows[row].warned = 0
     lots.rows[row].name_length = name_length
     clear_name(lots.rows[row].name)
     copy_name(lots.rows[row].name, name, name_length)

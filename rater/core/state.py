@@ -18,6 +18,7 @@ from rater.core.accounts import (
     POOL,
     ROWS,
     STAMP,
+    TOTAL,
     USER,
     Books,
     Shelf,
@@ -34,6 +35,7 @@ SHELVES: dict[str, np.dtype[Any]] = {
     "fleets": FLEET,
     "pools": POOL,
     "numbers": NUMBER,
+    "totals": TOTAL,
 }
 WITHOUT_INDEX = frozenset({"lots"})
 _SMALLEST_SHELF = 64
@@ -103,6 +105,7 @@ class State:
             fleets=shelves["fleets"],
             pools=shelves["pools"],
             numbers=shelves["numbers"],
+            totals=shelves["totals"],
             seen=self.seen,
             fresh=self.fresh,
             seen_tally=self.seen_tally,
@@ -126,7 +129,7 @@ class State:
     def reserve(self, commands: int, calls: int) -> None:
         """Make room for what so many commands and calls could add at most."""
         need = {"accounts": commands, "lots": commands, "users": commands, "fleets": commands, "numbers": commands,
-                "pools": calls}  # fmt: skip
+                "pools": calls, "totals": calls}  # fmt: skip
         for name, more in need.items():
             shelf = self.shelves[name]
             wanted = int(shelf.tally[ROWS]) + more

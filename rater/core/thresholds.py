@@ -1,7 +1,8 @@
 """The running balance and pools -> thresholds crossed, each announced once per crossing.
 
 News are rows; the contract's room writes them as CloudEvents. The order inside one record is fixed: expiries, what follows
-from them, pool percentages, a missing rate, then balance zero, blocked or restored, and the recharge request.
+from them, contacts, lots that will expire and months that are closed, pool percentages, a missing rate, then balance zero,
+blocked or restored, and the recharge request.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from rater.core.accounts import POST_USAGE, Shelf, balance_of, copy_name, free_lot_row, touch
 from rater.core.compiled import kernel
-from rater.core.instants import NEVER_MS
+from rater.core.instants import DAY_MS, NEVER_MS
 
 (
     POOL_REACHED,
@@ -22,7 +23,10 @@ from rater.core.instants import NEVER_MS
     SERVICE_RESTORED,
     LOT_EXPIRED,
     RATE_MISSING,
-) = range(9)
+    CONTACTS_SET,
+    LOT_EXPIRING,
+    MONTH_CLOSED,
+) = range(12)
 
 NEWS = np.dtype(
     [
@@ -39,14 +43,16 @@ NEWS = np.dtype(
         ("pool", np.int64),
         ("used", np.int64),
         ("capacity", np.int64),
+        ("totals", np.int64, (7,)),  # of a month; places: `core.months`
         ("name_length", np.int16),
         ("name", np.uint8, (136,)),
     ],
     align=True,
 )
-NEWS_PER_RECORD = 12  # at most, besides one per lot that expires
+NEWS_PER_RECORD = 12  # at most, besides one per lot (it expires, or will) and one per month that is closed
 
 WAIT_FIRST_MS, WAIT_LONGEST_MS = 900_000, 86_400_000
+WARNING_MS = 30 * DAY_MS  # how long before its expiry a lot is told of
 
 
 @kernel
@@ -129,6 +135,30 @@ def watch_balance(
 
 
 @kernel
+def tell_lot(told: Any, lot: Any) -> None:
+    """What is left in a lot, until when, and its name."""
+    told.amount_micros = lot.left_micros
+    told.until_ms = lot.expires_ms
+    told.name_length = lot.name_length
+    copy_name(told.name, lot.name, lot.name_length)
+
+
+@kernel
+def warn_of_lots(
+    news: Any, news_tally: Any, account_row: Any, account: Any, lots: Shelf, record: Any, at_ms: Any
+) -> None:
+    """Announce, once each and in the order of purchase, the lots that expire within 30 days; what has expired is gone already."""
+    lot = account.first_lot
+    while lot >= 0:
+        if lots.rows[lot].warned == 0 and lots.rows[lot].expires_ms - at_ms <= WARNING_MS:
+            touch(lots, lot)
+            lots.rows[lot].warned = 1
+            row = announce(news, news_tally, LOT_EXPIRING, account_row, account, record, 0, at_ms)
+            tell_lot(news[row], lots.rows[lot])
+        lot = lots.rows[lot].next
+
+
+@kernel
 def expire_lots(
     news: Any, news_tally: Any, account_row: Any, account: Any, lots: Shelf, record: Any, is_call: Any, at_ms: Any
 ) -> Any:
@@ -153,10 +183,7 @@ def expire_lots(
                 touch(lots, previous)
                 lots.rows[previous].next = following
             row = announce(news, news_tally, LOT_EXPIRED, account_row, account, record, is_call, at_ms)
-            news[row].amount_micros = lots.rows[lot].left_micros
-            news[row].until_ms = lots.rows[lot].expires_ms
-            news[row].name_length = lots.rows[lot].name_length
-            copy_name(news[row].name, lots.rows[lot].name, lots.rows[lot].name_length)
+            tell_lot(news[row], lots.rows[lot])
             free_lot_row(lots, lot)
         else:
             earliest = min(earliest, lots.rows[lot].expires_ms)

@@ -29,6 +29,8 @@ def everything_once() -> list[Row]:
     more = {"lot_id": "new", "amount_micros": 3_000_000, "recharge_id": "contoso:recharge:1"}
     said += b.command("funds.added", "2026-11-03T12:01:00Z", **more).events
     said += b.call("+88351234", 60_000, record_id='odd "1"').events
+    said += b.command("contacts.set", at, contacts=[{"email": "a@b.example"}], command_id="people").events
+    said += b.command("clock.ticked", "2027-10-05T00:00:00Z").events
     return said
 
 
@@ -64,6 +66,16 @@ def test_what_each_event_says():
         ("rate.missing", "8835/2026-11-03", "2026-11-03T12:01:00.000Z",
          {"digits": "8835", "day": "2026-11-03", "call_type": "user_out", "record_id": 'odd "1"', "account_version": 10,
           "input": [0, 2]} | call),
+        ("contacts.set", "people", "2026-11-03T10:00:00.000Z",
+         {"contacts": [{"email": "a@b.example", "language": "en", "roles": [], "events": None}], "account_version": 11,
+          "input": [0, 7], "cause": "command"}),
+        ("lot.expiring", "new", "2027-10-05T00:00:00.000Z",
+         {"lot_id": "new", "left_micros": 3_000_000, "expires_at": "2027-11-03T12:01:00.000Z", "balance_micros": 3_000_000,
+          "currency": "USD", "account_version": 12, "input": [0, 8], "cause": "command"}),
+        ("month.closed", "2026-11", "2027-10-05T00:00:00.000Z",
+         {"month": "2026-11", "calls": 3, "connected_calls": 3, "charge_micros": 1_000_000, "invoice_micros": 0,
+          "pool_minutes": 5, "credit_minutes": 1, "late_calls": 0, "balance_micros": 3_000_000, "currency": "USD",
+          "account_version": 12, "input": [0, 8], "cause": "command"}),
     ]  # fmt: skip
     for event, (kind, period, time, data) in zip(everything_once(), expected, strict=True):
         whole = {"specversion": "1.0", "id": f"contoso/{kind}/{period}", "source": "rater", "type": f"rater.{kind}",

@@ -59,6 +59,7 @@ def test_what_has_expired_stays_expired_however_late_the_next_record_is():
         rate     1   1.00
         funds    lot 5.00 expires=2026-11-05
         tick     at=2026-11-04T23:59:59.999
+        ! lot.expiring lot_id=lot left=5.00
         balance  5.00
         tick     at=2026-11-05
         ! lot.expired lot_id=lot forfeited=5.00 cause=command

@@ -41,6 +41,7 @@ def account(**changes: Any) -> Row:
         "blocked": False,
         "lots": [lot("lot-7", 4_995_000)],
         "pools": [pool("US/MCOPSTN1/domestic/2026-11", 3_000, 2_999)],
+        "months": [month("2026-11", 1_841)],
         "licences": [
             {"user": "ana", "plan": "MCOPSTN1", "country": "US"},
             {"user": "ana", "plan": "MCOPSTNC", "country": "US"},
@@ -70,9 +71,33 @@ def pool(name: str, capacity: int, used: int) -> Row:
     return {"pool": name, "capacity": capacity, "used": used, "left": max(capacity - used, 0)}
 
 
+def month(name: str, calls: int, told: bool = False) -> Row:
+    sums = {"connected_calls": calls, "charge_micros": 5_000, "invoice_micros": 0, "pool_minutes": 2_999}
+    return {"month": name, "calls": calls, **sums, "credit_minutes": 7, "late_calls": 0, "told": told}
+
+
 def shown(capsys: Capture, **changes: Any) -> str:
     show_balance(account(**changes))
     return capsys.readouterr().out
+
+
+def test_a_month_shows_what_its_calls_came_to_and_whether_its_summary_was_told(capsys: Capture):
+    text = shown(capsys, months=[month("2026-12", 2), month("2026-11", 1_841, told=True)])
+    [december] = [line for line in text.splitlines() if "2026-12" in line]
+    [november] = [line for line in text.splitlines() if "2026-11 " in line and "1,841" in line]
+    assert "open" in december
+    assert "told" in november
+
+
+def test_of_many_months_the_last_twelve_are_shown(capsys: Capture):
+    text = shown(capsys, months=[month(f"{2_026 - k // 12}-{12 - k % 12:02}", 1) for k in range(30)])
+    assert "the last 12" in text
+    assert "2026-01" in text
+    assert "2025-12" not in text
+
+
+def test_a_tenant_without_calls_has_no_months_to_show(capsys: Capture):
+    assert "Months" not in shown(capsys, months=[])
 
 
 def line(text: str, *words: str) -> str:
@@ -184,7 +209,7 @@ def test_recent_events_are_told_in_words(capsys: Capture) -> None:
 
 
 def test_what_an_account_does_not_have_takes_no_room(capsys: Capture) -> None:
-    text = shown(capsys, lots=[], pools=[], licences=[], numbers=[])
+    text = shown(capsys, lots=[], pools=[], months=[], licences=[], numbers=[])
     assert len(text.splitlines()) == 5
 
 

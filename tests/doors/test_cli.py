@@ -355,11 +355,11 @@ def test_a_database_of_somebody_else_is_left_alone(desk: Path, tmp_path: Path):
 def test_a_state_of_another_version_says_which(desk: Path, tmp_path: Path):
     told(rate(desk, tmp_path / "out", "--json"))
     db = sqlite3.connect(tmp_path / "out" / "state.db")
-    db.execute("update meta set value = '2' where name = 'schema_version'")
+    db.execute("update meta set value = '1' where name = 'schema_version'")
     db.commit()
     db.close()
     for ended in (rate(desk, tmp_path / "out"), front("balance", "contoso", "--state", tmp_path / "out" / "state.db")):
-        assert "version 2; this rater reads version 1" in refused(ended)
+        assert "version 1; this rater reads version 2. Go on with the rater that wrote it" in refused(ended)
 
 
 def test_a_state_in_use_is_refused(desk: Path, tmp_path: Path):

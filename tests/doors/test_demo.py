@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 PROMISED = """
 pool.reached recharge.requested recharge.succeeded recharge.failed balance.zero service.blocked service.restored
-lot.expired rate.missing
+lot.expired rate.missing month.closed
 """.split()
 
 # Numbers that regulators keep free for stories; and the one that nobody can have.

@@ -25,6 +25,7 @@ from tests.kafka.checker_model import (
     same,
     strict_object,
 )
+from tests.kafka.checker_months import Months
 from tests.kafka.checker_twin import Expected, PartitionTwin
 
 ID_BYTES = 16
@@ -56,6 +57,7 @@ class Books:
     drift: dict[str, int] = field(default_factory=dict)  # by how much it was off when last told
     balances: dict[str, int] = field(default_factory=dict)  # the twin's
     forwards: list[tuple[str, Record, int]] = field(default_factory=list)  # (topic, source, where it belongs)
+    months: Months = field(default_factory=Months)
     checked: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -156,7 +158,8 @@ def applied_commands(line: Line) -> Iterator[tuple[int, Row]]:
 
 
 def i2_double_entry(books: Books, cut: Cut, expected: Expected) -> Iterator[Violation]:
-    """Each currency balances to zero: what the twin's customers gained, against what the topics say moved."""
+    """Each currency balances to zero: what the twin's customers gained, against what the topics say moved. Months too."""
+    yield from books.months.check(cut)
     if cut.line is None:
         remember_balances(books, expected)
         return

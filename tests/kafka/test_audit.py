@@ -365,7 +365,7 @@ def test_a_forwarded_record_too_many_is_found(bench: Bench):
 # ------------------------------------------------------------------------------------------------ the state
 
 
-@pytest.mark.parametrize("shelf", ["accounts", "lots", "users", "fleets", "pools", "numbers"])
+@pytest.mark.parametrize("shelf", ["accounts", "lots", "users", "fleets", "pools", "numbers", "totals"])
 def test_a_changed_row_is_found_by_shelf_row_and_tenant(bench: Bench, shelf: str):
     bench.log.compact(STATE)
     records = bench.records(STATE, HERE)

@@ -291,7 +291,7 @@ def history(made: History) -> History:
     return made.copy()
 
 
-RICH_SEED = 30  # with every kind of record that the planted faults need
+RICH_SEED = 4  # with every kind of record that the planted faults need
 
 
 def forwarded(history: History, topic: str) -> list[int]:
@@ -658,6 +658,36 @@ def an_input_left_unread(history: History) -> None:
     history.append(CDRS, 0, b"contoso", b"{}")
 
 
+def a_summary(row: dict[str, Any]) -> bool:
+    return bool(row["type"] == "rater.month.closed")
+
+
+def a_month_told_short_of_a_call(history: History) -> None:
+    at = find(history, EVENTS, a_summary)
+    data = row_of(history.topics[EVENTS][at])["data"]
+    change_data(history, at, calls=data["calls"] - 1)
+
+
+def a_month_told_with_another_charge(history: History) -> None:
+    at = find(history, EVENTS, a_summary, 1)
+    change_data(history, at, charge_micros=row_of(history.topics[EVENTS][at])["data"]["charge_micros"] + 1)
+
+
+def a_month_told_twice(history: History) -> None:
+    record = history.topics[EVENTS][find(history, EVENTS, a_summary)]
+    history.append(EVENTS, record.partition, record.key, record.value)
+
+
+def a_month_not_told(history: History) -> None:
+    del history.topics[EVENTS][find(history, EVENTS, a_summary)]
+
+
+def change_data(history: History, at: int, **data: Any) -> None:
+    record = history.topics[EVENTS][at]
+    row = row_of(record)
+    history.topics[EVENTS][at] = record._replace(value=orjson.dumps(row | {"data": row["data"] | data}))
+
+
 PLANTED: list[tuple[str, Callable[[History], None]]] = [
     ("I3", a_rated_call_dropped),
     ("I4", a_rated_call_doubled),
@@ -679,6 +709,11 @@ PLANTED: list[tuple[str, Callable[[History], None]]] = [
     ("I11", a_flag_forgotten),
     ("I13", the_deck_before),
     ("I8", a_line_that_is_not_json),
+    ("I2", a_month_told_short_of_a_call),
+    ("I7", a_month_told_short_of_a_call),
+    ("I2", a_month_told_with_another_charge),
+    ("I2", a_month_told_twice),
+    ("I7", a_month_not_told),
     ("I7", an_event_missing),
     ("I7", an_event_twice),
     ("I7", an_alarm_on_the_level),

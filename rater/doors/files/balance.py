@@ -148,6 +148,26 @@ def pools_of(state: State, row: int, plans: Any) -> list[PoolLine]:
     return sorted([*used, *unused], key=lambda line: (-line.month, line.name))
 
 
+def months_of(state: State, row: int) -> list[dict[str, Any]]:
+    """What the calls of each month came to, the newest month first. `told`: its summary was announced."""
+    totals = state.rows("totals")
+    found = [
+        {
+            "month": month_text(total.month),
+            "calls": int(total.calls),
+            "connected_calls": int(total.connected),
+            "charge_micros": int(total.charge_micros),
+            "invoice_micros": int(total.invoice_micros),
+            "pool_minutes": int(total.pool_minutes),
+            "credit_minutes": int(total.credit_minutes),
+            "late_calls": int(total.late),
+            "told": bool(total.told),
+        }
+        for total in totals[totals.account == row]
+    ]
+    return sorted(found, key=lambda month: str(month["month"]), reverse=True)
+
+
 def recent_events(store: Store, tenant: str) -> list[dict[str, Any]]:
     """The tenant's last events, newest first, from the end of the committed event files."""
     needle = orjson.dumps(tenant)
@@ -188,6 +208,7 @@ def account_object(state: State, row: int, plans: Any) -> dict[str, Any]:
         "blocked": bool(account.blocked),
         "lots": lots_of(state, row),
         "pools": [line.as_object() for line in pools_of(state, row, plans)],
+        "months": months_of(state, row),
         "licences": licences_of(state, row),
         "numbers": numbers_of(state, row),
         "recharge": {

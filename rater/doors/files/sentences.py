@@ -232,6 +232,13 @@ def event_text(kind: str, data: dict[str, Any]) -> str:
             return f"{data['recharge_id']}: {data['reason']} ({wait})"
         case "lot.expired":
             return f"lot {data['lot_id']}, {money['forfeited_micros']} forfeited; balance {balance}"
+        case "lot.expiring":
+            return f"lot {data['lot_id']}, {money['left_micros']} left until {data['expires_at']}"
+        case "month.closed":
+            minutes = f"{grouped(data['pool_minutes'])} minutes of pools, {grouped(data['credit_minutes'])} of credits"
+            return f"{data['month']}: {plural(data['calls'], 'call')}, {minutes}, {money['charge_micros']} charged"
+        case "contacts.set":
+            return f"{plural(len(data['contacts']), 'contact')}"
         case "rate.missing":
             return (
                 f"no rate for numbers that begin with {data['digits']}, first on {data['day']} in {data['record_id']}"

@@ -27,6 +27,7 @@ from rater.doors.files.sentences import event_text
 PIPE_COLUMNS = 1000  # nobody wraps a pipe; tables are only as wide as what stands in them
 BAR_CELLS = 20
 LINT_ROWS_SHOWN = 50
+MONTHS_SHOWN = 12
 FEW = 1_000  # of fewer than these, a figure for each says nothing
 FILES = {
     RATED: "every rated call: its own bytes, what it cost, who paid",
@@ -269,7 +270,7 @@ def _count_types(events: list[dict[str, Any]]) -> dict[str, int]:
 
 def show_balance(told: dict[str, Any]) -> None:
     """One tenant's books on one screen."""
-    parts = (_wallet, _lots, _pools, _licences, _numbers, _events)
+    parts = (_wallet, _lots, _pools, _months, _licences, _numbers, _events)
     say(*(table for part in parts if (table := part(told)) is not None))
 
 
@@ -338,6 +339,20 @@ def _usage_bar(used: int, capacity: int) -> str:
         cells = min(max(used * BAR_CELLS // capacity, int(used > 0)), BAR_CELLS - 1)
     percent = used * 100 // capacity if capacity else 100
     return f"{full * cells}{empty * (BAR_CELLS - cells)} {percent:>3} %"
+
+
+def _months(told: dict[str, Any]) -> Table | None:
+    if not told["months"]:
+        return None
+    title = f"Months, the last {MONTHS_SHOWN}" if len(told["months"]) > MONTHS_SHOWN else "Months"
+    columns = ("calls", "connected", "minutes of pools", "of credits", "charged", "late")
+    table = table_of(title, "month", *columns, "summary", numbers=" ".join(columns))
+    for month in told["months"][:MONTHS_SHOWN]:
+        counts = (month[name] for name in ("calls", "connected_calls", "pool_minutes", "credit_minutes"))
+        charged, late = exact(month["charge_micros"]), grouped(month["late_calls"])
+        summary = "told" if month["told"] else "open"
+        table.add_row(month["month"], *map(grouped, counts), charged, late, summary)
+    return table
 
 
 def _licences(told: dict[str, Any]) -> Table | None:

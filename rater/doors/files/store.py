@@ -24,7 +24,7 @@ from rater.doors.failpoints import reached
 
 Array = np.ndarray[Any, Any]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # of the tables and of the rows in `pages`
 PAGE_BYTES = 8192
 
 _SCHEMA = """
@@ -96,7 +96,10 @@ class Store:
                 self._create()
             version = self.meta("schema_version", 0)
             if version != SCHEMA_VERSION:
-                raise StateProblem(f"{path}: state of version {version}; this rater reads version {SCHEMA_VERSION}")
+                raise StateProblem(
+                    f"{path}: state of version {version}; this rater reads version {SCHEMA_VERSION}. Go on with the rater that "
+                    "wrote it, or rate its inputs again into a new --state and --out"
+                )
             self._db.execute("pragma journal_mode=wal" if not read_only else "pragma query_only=1")
             self._db.execute("pragma synchronous=full")
         except (sqlite3.DatabaseError, OSError, ValueError) as error:

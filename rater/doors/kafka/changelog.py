@@ -79,7 +79,8 @@ def decode_watermark(raw: bytes, where: str) -> Watermark:
         raise ChangelogProblem(f"{where}: a watermark of version {version}; this rater reads version 1")
     if fields.get("layout") != LAYOUT:
         raise ChangelogProblem(
-            f"{where}: rows of layout {fields.get('layout')}; this rater reads layout {LAYOUT}. Run the version that wrote them"
+            f"{where}: rows of layout {fields.get('layout')}; this rater reads layout {LAYOUT}. Run the version that wrote them, or "
+            "rate the inputs again under a new RATER_APP_ID and RATER_TOPIC_PREFIX"
         )
     if fields.keys() != FIELDS or not all(_of_every_shelf(fields[name]) for name in ("rows", "free")):
         raise ChangelogProblem(f"{where}: a watermark with other fields than rater's: {' '.join(sorted(fields))}")
