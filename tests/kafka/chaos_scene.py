@@ -327,7 +327,9 @@ def scene(
     }
     own |= {"RATER_REQUEST_TIMEOUT_MS": "1500"} if proxied else {}
     folder.mkdir(parents=True, exist_ok=True)
-    deployment = Deployment(kafka.bootstrap, name, folder, partitions, 1, decks.folders[0], own | dict(settings or {}))
+    deployment = Deployment(
+        kafka.bootstrap, name, folder, partitions, kafka.nodes, decks.folders[0], own | dict(settings or {})
+    )
     deployment.create()
     if proxy is not None:
         deployment.bootstrap = proxy.proxy.bootstrap

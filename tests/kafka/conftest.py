@@ -12,12 +12,17 @@ BROKER_FIXTURES = {"kafka", "three_brokers", "secure_kafka"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What uses a broker is marked so, and kept in one xdist process: with `--dist loadgroup` one broker serves all."""
+    """What uses a broker is marked so. With `--dist loadgroup` one broker serves all tests of a folder, in one xdist process."""
     for item in items:
         if BROKER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.kafka)
         if item.get_closest_marker("kafka") is not None:
-            item.add_marker(pytest.mark.xdist_group("kafka"))
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    """Chaos has a broker of its own anyway, and takes as long as the rest of its folder."""
+    return "chaos" if item.path.stem == "test_chaos" else f"kafka in {item.path.parent.name}"
 
 
 @pytest.fixture(scope="session")

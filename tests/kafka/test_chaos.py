@@ -5,11 +5,13 @@ watched and read every topic to its end, found nothing.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from tests.kafka import chaos_faults as faults
-from tests.kafka.chaos import Ground, Round, chaos_broker, failure, ground, play, report
+from tests.kafka.broker import KafkaCluster
+from tests.kafka.chaos import Ground, Round, failure, ground, play, report
 from tests.kafka.chaos_faults import POINTS, Fault, Injection
 from tests.kafka.chaos_planted import catch
 from tests.kafka.chaos_scene import Scene
@@ -22,7 +24,7 @@ RETRIES = 2  # a fault may miss its window on a busy machine; that is no finding
 @pytest.fixture(scope="module")
 def on(broker_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     """A broker of its own: it is killed and stopped."""
-    with chaos_broker() as kafka, ground(kafka, tmp_path_factory.mktemp("chaos")) as found:
+    with KafkaCluster() as kafka, ground(kafka, tmp_path_factory.mktemp("chaos")) as found:
         yield found
 
 
@@ -77,9 +79,10 @@ def test_zombies_cannot_publish_anything(on: Ground):
     sound(play(on, 2, [landing(faults.zombie), between], workers=2))
 
 
-def test_a_broker_may_die_and_stand_still(on: Ground):
+def test_a_broker_of_three_may_die_and_stand_still(on: Ground):
     plan = [faults.broker_kill, lambda scene: faults.broker_stopped(scene, 15.0), landing(faults.random_kills)]
-    sound(play(on, 3, plan, workers=2))
+    with KafkaCluster(nodes=3) as brokers:
+        sound(play(replace(on, kafka=brokers), 3, plan, workers=2))
 
 
 def way(api: Api, cut: bool, late: bool) -> Fault:

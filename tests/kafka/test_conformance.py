@@ -467,10 +467,16 @@ async def test_what_comes_behind_an_open_transaction_waits_for_its_end(stage: St
     assert await reader.bounds(place) == (0, 1)
     assert await visible(reader, place) == [b"first"]
     assert await reader.read(place, 1) == ([], 1)
+    held = await reader.first_held(place)
+    assert held is not None
+    assert values_of([held], held.first_offset) == [b"open"]
+    assert await reader.held_back(place) == 4  # two of the transactions, one in between, and the marker of the second
     await writer.commit()
     await writer.close()
     await settled(log, own, other)
     assert await visible(reader, place) == [b"first", b"open", b"behind", b"committed behind"]
+    assert await reader.held_back(place) == 0
+    assert await reader.first_held(place) is None
 
 
 @on_both

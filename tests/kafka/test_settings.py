@@ -83,7 +83,7 @@ def test_the_file_gives_what_the_environment_does_not_and_the_environment_wins(
 def test_every_setting_can_be_given_by_the_file_except_the_secrets(least: dict[str, str], tmp_path: Path) -> None:
     fields = {field.name for field in dataclasses.fields(WorkerSettings)} - {"connection"}
     fields |= {field.name for field in dataclasses.fields(Connection)} - {"client_id"}
-    files = {key for key in KEYS if key.endswith("password_file")}
+    files = {key for key in KEYS if key.endswith(("password_file", "secret_file"))}
     assert fields | files == set(KEYS)
     for secret in ("sasl_password", "ssl_key_password"):
         told = refusal(least, f'{secret} = "{PASSWORD}"', tmp_path)

@@ -76,6 +76,7 @@ CAUGHT_BY: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     bugs.forwards_forgotten: "I3",
     bugs.a_row_missing_from_the_changelog: "I10",
     bugs.witnesses_heard_only_once: "false alarm",
+    bugs.leftovers_committed_with_our_own: "I8",
 }
 
 

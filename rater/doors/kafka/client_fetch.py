@@ -27,7 +27,7 @@ from rater.doors.kafka.client_connection import (
 from rater.doors.kafka.log import Block, LogProblem, OffsetGone, Place, Refused
 from rater.doors.kafka.record_batches import CorruptBatch, Marker, read_batches
 
-READ_COMMITTED = 1
+READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 EARLIEST, LATEST = -2, -1  # as times that stand for offsets
 NO_REPLICA = -1  # we are a consumer
 FETCH_VERSION = 11  # of Kafka 2.3
@@ -56,7 +56,12 @@ class Answer(NamedTuple):
 
 
 async def fetch(
-    client: AIOKafkaClient, node: int, asked: Mapping[Place, int], place_bytes: int, wait_ms: int = WAIT_MS
+    client: AIOKafkaClient,
+    node: int,
+    asked: Mapping[Place, int],
+    place_bytes: int,
+    wait_ms: int = WAIT_MS,
+    isolation: int = READ_COMMITTED,
 ) -> dict[Place, Answer]:
     """Committed batches of these places from these offsets on; places that the node does not speak of are left out.
 
@@ -65,7 +70,7 @@ async def fetch(
     by_topic: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
     for place, offset in asked.items():
         by_topic[place.topic].append((place.partition, offset, place_bytes))
-    request = FetchRequest(wait_ms, 1, ANSWER_BYTES_MAX, READ_COMMITTED, list(by_topic.items()))
+    request = FetchRequest(wait_ms, 1, ANSWER_BYTES_MAX, isolation, list(by_topic.items()))
     response = await client.send(node, request)
     if response.API_VERSION < FETCH_VERSION:
         raise LogProblem(f"broker {node} speaks version {response.API_VERSION} of Fetch; Kafka 2.3 or newer is needed")
@@ -149,8 +154,32 @@ class KafkaReader:
             await self._topics.require(self._client, [place])
             return await self._offset_of(place, EARLIEST), await self._offset_of(place, LATEST)
 
-    async def _offset_of(self, place: Place, time: int) -> int:
-        request = OffsetRequest(NO_REPLICA, READ_COMMITTED, [(place.topic, [(place.partition, time)])])
+    async def held_back(self, place: Place) -> int:
+        needs = f"DESCRIBE on topic {place.topic}"
+        async with within(self._connection.deadline_s, f"{place}: asking for its ends", needs):
+            await self._topics.require(self._client, [place])
+            stable = await self._offset_of(place, LATEST)
+            return await self._offset_of(place, LATEST, READ_UNCOMMITTED) - stable
+
+    async def first_held(self, place: Place) -> Block | None:
+        async with within(
+            self._connection.deadline_s, f"{place}: reading what is not committed", f"READ on topic {place.topic}"
+        ):
+            _, stable = await self.bounds(place)
+            asked = {place: stable}
+            while True:
+                answers = await self._ask(
+                    place,
+                    lambda node: fetch(self._client, node, asked, self._place_bytes, isolation=READ_UNCOMMITTED),
+                )
+                answer = answers.get(place) if answers else None
+                if answer is not None and answer.problem is not None:
+                    raise answer.problem
+                if answer is not None and not answer.moved:
+                    return answer.blocks[0] if answer.blocks else None
+
+    async def _offset_of(self, place: Place, time: int, isolation: int = READ_COMMITTED) -> int:
+        request = OffsetRequest(NO_REPLICA, isolation, [(place.topic, [(place.partition, time)])])
         while True:
             response = await self._ask(place, lambda node: self._client.send(node, request))
             if response is not None:

@@ -59,6 +59,11 @@ class Crew:
         """What waits in front of each partition here: for whoever scrapes, nobody is asked."""
         return {number: running.task.backlog() for number, running in self._running.items()}
 
+    def task(self, partition: int) -> PartitionTask | None:
+        """The task of a partition that is ours."""
+        running = self._running.get(partition)
+        return None if running is None else running.task
+
     @property
     def assigned(self) -> frozenset[int] | None:
         """The partitions that are ours, be it none; None until the group has said so: "all of them run" means nothing then."""

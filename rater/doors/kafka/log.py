@@ -89,6 +89,12 @@ class Reader(Protocol):
     async def bounds(self, place: Place) -> tuple[int, int]:
         """(log start, last stable offset). Trust them only after the writer of that partition was opened."""
 
+    async def held_back(self, place: Place) -> int:
+        """How many offsets lie behind the last stable one: records of transactions that are open, and what follows them."""
+
+    async def first_held(self, place: Place) -> Block | None:
+        """The first block behind the last stable offset. It is not committed: only to find out what it belongs to."""
+
     async def read(self, place: Place, offset: int) -> tuple[Sequence[Block], int]:
         """Some blocks from `offset` on, and where to read next; none and an unmoved offset at the last stable offset.
 

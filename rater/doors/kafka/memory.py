@@ -53,6 +53,7 @@ class MemoryLog:
     ) -> None:
         self.message_bytes_max = message_bytes_max
         self.broker = Broker(topics, clock, sleep, step, deadline_s)
+        self.leaderless: set[Place] = set()  # for a test
         self._ids: dict[str, Transactions] = {}
         self._writers: dict[str, MemoryWriter] = {}
         self._groups: dict[str, Group] = {}
@@ -114,10 +115,14 @@ class MemoryLog:
         known.offsets.clear()
 
     def end(self, known: Transactions, marker: Marker) -> None:
-        """Markers into every place of the open transaction, then the offsets, as one act."""
+        """Markers into every place of the open transaction, then the offsets, as one act.
+
+        Places without a leader get none and stay open until a later transaction of the same id ends there: Kafka 4.3 does so.
+        """
         now_ms = self.broker.clock()
         for place in known.places:
-            self.broker.partition(place).mark(known.producer, marker, now_ms)
+            if place not in self.leaderless:
+                self.broker.partition(place).mark(known.producer, marker, now_ms)
         if marker is Marker.COMMIT:
             for group, offsets in known.offsets.items():
                 self.group(group).offsets.update(offsets)
@@ -330,6 +335,19 @@ class MemoryReader:
         partition = self._broker.partition(place)
         found = partition.start, partition.stable
         await self._broker.after("bounds")
+        return found
+
+    async def held_back(self, place: Place) -> int:
+        await self._broker.before("held_back")
+        partition = self._broker.partition(place)
+        held = partition.end - partition.stable
+        await self._broker.after("held_back")
+        return held
+
+    async def first_held(self, place: Place) -> Block | None:
+        await self._broker.before("first_held")
+        found = self._broker.partition(place).first_held()
+        await self._broker.after("first_held")
         return found
 
     async def read(self, place: Place, offset: int) -> tuple[Sequence[Block], int]:

@@ -66,6 +66,15 @@ class Partition:
         """The last stable offset: nothing from here on may be read, for a transaction before it is open."""
         return min((batches[0].block.first_offset for batches in self._open.values()), default=self.end)
 
+    def first_held(self) -> Block | None:
+        """The first block that readers of committed records do not get yet."""
+        behind = (
+            stored.block
+            for stored in self.batches
+            if stored.block.first_offset >= self.stable and stored.marker is None
+        )
+        return next(behind, None)
+
     def read(self, offset: int, bytes_max: int) -> tuple[list[Block], int]:
         """Committed blocks from `offset` on, about `bytes_max` of them and one at least; and where to read next."""
         if not self.start <= offset <= self.end:

@@ -29,5 +29,9 @@ class Names:
     def place(self, name: str, partition: int) -> Place:
         return Place(self.prefix + name, partition)
 
+    def own_places(self, partition: int) -> list[Place]:
+        """Where only the writer of this partition writes."""
+        return [self.place(name, partition) for name in (*OUTPUTS, STATE, JOURNAL)]
+
     def transactional_id(self, partition: int) -> str:
         return f"{self.app_id}-{partition}"

@@ -8,6 +8,7 @@ from rater.doors.settings import values
 from rater.doors.settings.connection import CONNECTION_KEYS, CONNECTION_SECRETS, Connection, make_connection
 from rater.doors.settings.log_keys import LOG_KEYS
 from rater.doors.settings.reading import Vocabulary, gather, need, parse
+from rater.doors.settings.secret import Secret
 from rater.doors.settings.values import Parse, SettingsRefused
 
 
@@ -33,6 +34,7 @@ class WorkerSettings:
     request_timeout_ms: int = 10_000
     snapshot_interval_s: int = 60
     engine_threads: int = 1
+    internal_secret: Secret | None = None
     log_format: str = "auto"
     log_file: Path | None = None
 
@@ -54,11 +56,13 @@ WORKER_KEYS: Mapping[str, Parse] = {
     "transaction_version": values.one_of("auto", "1", "2"),
     "snapshot_interval_s": values.whole(1, 86_400, 60),
     "engine_threads": values.whole(1, 256, 2),
+    "internal_secret": values.secret,
+    "internal_secret_file": values.secret_file,
     **LOG_KEYS,
 }
 
 KEYS: Mapping[str, Parse] = {**CONNECTION_KEYS, **WORKER_KEYS}
-VOCABULARY = Vocabulary(KEYS, CONNECTION_SECRETS)
+VOCABULARY = Vocabulary(KEYS, CONNECTION_SECRETS | {"internal_secret"})
 NEEDED_BY_A_WORKER = ("app_id", "bootstrap_servers", "rates", "state_dir")
 
 

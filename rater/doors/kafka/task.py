@@ -18,8 +18,9 @@ from rater.contract.records import Records, records_of
 from rater.core.state import State
 from rater.doors.failpoints import reached
 from rater.doors.kafka.changelog import Watermark, write_changes
-from rater.doors.kafka.log import Block, Fenced, Log, LogProblem, Member, Place, Reader, Writer
-from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, STATE, Names
+from rater.doors.kafka.leftovers import abort_in, counts_already, left_open
+from rater.doors.kafka.log import Block, Fenced, Log, LogProblem, Member, Place, Reader, Refused, Writer
+from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, REJECTED_COMMANDS, STATE, Names
 from rater.doors.kafka.outputs import Written, journal_body, vouch, write_outcome
 from rater.doors.kafka.partitioning import partition_of
 from rater.doors.kafka.record_batches import BodyWriter, records_from_blocks
@@ -198,6 +199,8 @@ class PartitionTask:
         self._snapshot: asyncio.Task[None] | None = None
         self._transaction_open = False
         self._oldest_ms = 0  # of the batch on its way
+        self._lookers: list[tuple[Callable[[Base, RuleBook], Any], asyncio.Future[Any]]] = []
+        self._current = False  # taken over: the committed state is what the log says, and may be shown
 
     def backlog(self) -> Backlog:
         """For operators: how far the inputs reach, and since when the oldest record waits."""
@@ -207,6 +210,31 @@ class PartitionTask:
     def base(self) -> Base | None:
         """The committed state, for whoever gets this partition next in this process; None while a batch is on its way."""
         return self._base
+
+    async def look(self, see: Callable[[Base, RuleBook], Result]) -> Result:
+        """What `see` makes of the committed state: now, or when the batch on its way is committed.
+
+        It runs on the loop, between two batches, so it must be quick, and must change and keep nothing. Waits for as long as the
+        partition is not being rated: give it a deadline.
+        """
+        seen: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._lookers.append((see, seen))
+        self._show()
+        return await seen
+
+    def _show(self) -> None:
+        """Answer whoever looks, if the state in memory is a committed one."""
+        base, book = self._base, self._book
+        if not self._current or base is None or book is None:
+            return
+        lookers, self._lookers = self._lookers, []
+        for see, seen in lookers:
+            if seen.done():
+                continue  # nobody waits any more
+            try:
+                seen.set_result(see(base, book))
+            except Exception as problem:  # the looker's own
+                seen.set_exception(problem)
 
     def stop(self) -> None:
         """Finish the transaction under way and end."""
@@ -244,6 +272,7 @@ class PartitionTask:
     # --- taking over ---------------------------------------------------------------------------------------------
 
     async def _take_over(self) -> None:
+        self._current = False
         self._tell(Phase.RESTORING, "")
         self._member.pause((self._calls, self._commands))
         reached("opening-writer")
@@ -252,10 +281,12 @@ class PartitionTask:
             self._reader = await self._log.open_reader()
         restored = await self._restore()
         group = GroupOffsets(await self._member.committed(self._calls), await self._member.committed(self._commands))
-        if never_started(restored.watermark, restored.journal, group):
-            await self._begin()
-        else:
+        first = never_started(restored.watermark, restored.journal, group)
+        if not first:
             await self._adopt(restored, group)
+        await self._end_leftovers(restored.watermark)
+        if first:
+            await self._begin()
         assert self._base is not None
         mark = self._base.watermark
         self._book = self._rules.find(mark.decks, mark.plans)
@@ -266,6 +297,8 @@ class PartitionTask:
         self._member.seek(self._commands, mark.next_command)
         self._member.resume((self._calls, self._commands))
         self._snapshot_due = self._snapshot_due or self._around.now() + self._limits.snapshot_interval_s
+        self._current = True
+        self._show()
 
     async def _restore(self) -> Restored:
         assert self._reader is not None
@@ -305,6 +338,44 @@ class PartitionTask:
             restored.journal_offset,
             restored.line_offset,
         )
+
+    async def _end_leftovers(self, mark: Watermark | None) -> None:
+        """Abort what the broker left open of an older writer, if it belongs to a batch that never counted.
+
+        The witnesses agree: the last batch that counts is there in journal and state. What is open behind it in those two does not
+        count, nor do outputs of inputs that are still to be read. An output of inputs that are done is another matter: its
+        batch was committed, and aborting it would lose it.
+        """
+        assert self._reader is not None
+        assert self._writer is not None
+        left = await left_open(self._reader, self._names.own_places(self.partition))
+        if not left:
+            return
+        places = ", ".join(map(str, left))
+        unsure = [place for place in left if await self._counts(place, mark)]
+        await abort_in(
+            self._writer, [self._names.place(JOURNAL, self.partition)] if unsure else left
+        )  # raises where it is a successor's
+        if unsure:
+            raise Disagreement(
+                f"partition {self.partition}: {', '.join(map(str, unsure))}: records of a committed batch are still open there: the broker "
+                "never wrote the marker; stop the workers and write it with Kafka's tools (docs/kafka.md), then compare with "
+                "`rater audit --bootstrap`"
+            )
+        self._around.say(
+            self.partition, f"{places}: the broker had not ended a transaction of an older writer; aborted now"
+        )
+
+    async def _counts(self, place: Place, mark: Watermark | None) -> bool:
+        assert self._reader is not None
+        if mark is None or place in {self._names.place(name, self.partition) for name in (STATE, JOURNAL)}:
+            return False
+        try:
+            block = await self._reader.first_held(place)
+        except Refused:  # a worker need not be allowed to read its outputs
+            return True
+        of_commands = place == self._names.place(REJECTED_COMMANDS, self.partition)
+        return counts_already(block, mark.next_command if of_commands else mark.next_cdr, mark.next_command)
 
     async def _still_alone(self, restored: Restored) -> None:
         """The witnesses are heard one after the other: raises `LogProblem` if a successor has gone on meanwhile.
@@ -406,6 +477,7 @@ class PartitionTask:
         base.state.committed()
         state_end, line_offset = places
         self._base = Base(base.state, decided.watermark, state_end, line_offset + 1, line_offset)
+        self._show()
         report, self._oldest_ms = decided.report, 0
         if report.outcome.activations and self._book is not None:
             self._around.watch.rules(self.partition, self._book)
@@ -537,7 +609,7 @@ class PartitionTask:
 
     async def _drop(self, problem: Exception) -> None:
         """After a failure: abort what is open, forget the state, keep nothing of the writer."""
-        self._base = None
+        self._base, self._current = None, False
         self._around.watch.failed(self.partition, problem)
         was_open, self._transaction_open = self._transaction_open, False
         if was_open:
@@ -560,6 +632,7 @@ class PartitionTask:
 
     async def _release(self) -> None:
         reached("in-revoke")
+        self._current = False
         if self._snapshot is not None:
             await self._snapshot
         for opened in (self._writer, self._reader):

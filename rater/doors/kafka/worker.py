@@ -19,6 +19,7 @@ from faust.app.base import BootStrategy
 from rater.doors.clock import monotonic
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.crew import Crew, Kit
+from rater.doors.kafka.live import LivePage, warm
 from rater.doors.kafka.measures import Measures
 from rater.doors.kafka.names import Names
 from rater.doors.kafka.rule_sets import RuleSets
@@ -69,8 +70,10 @@ def _say(partition: int, sentence: str) -> None:
 class RatingService(mode.Service):
     """Rates the partitions that the group gives this process."""
 
-    def __init__(self, settings: WorkerSettings, rules: RuleSets, board: StatusBoard, **kwargs: Any) -> None:
-        self.settings, self.rules, self.board = settings, rules, board
+    def __init__(
+        self, settings: WorkerSettings, rules: RuleSets, board: StatusBoard, live: LivePage, **kwargs: Any
+    ) -> None:
+        self.settings, self.rules, self.board, self.live = settings, rules, board, live
         self._threads = ThreadPoolExecutor(settings.engine_threads, "rater-engine")
         self._log: KafkaLog | None = None
         self._crew: Crew | None = None
@@ -101,6 +104,7 @@ class RatingService(mode.Service):
         )
         self._crew = Crew(kit, self._end)
         self.board.watch_crew(self._crew, partitions)
+        self.live.open(self._crew, partitions)
         await self._crew.join(settings.group_instance_id)
         self.add_future(self._watch_membership(self._crew))
         self.add_future(self._watch_standing(Standing(self._log, names, self.board)))
@@ -146,6 +150,8 @@ def make_app(settings: WorkerSettings, rules: RuleSets) -> faust.App:
     """The Faust application of a worker: the rating service, and pages that say what it does."""
     registry = new_registry()
     board = StatusBoard(Measures(WorkerMetrics(registry)), lambda book: first_used(settings.state_dir / "rates", book))
+    live = LivePage(settings.internal_secret, settings.web_host)
+    warm()
     servers = ";".join(f"kafka://{server}" for server in settings.connection.bootstrap_servers)
     app = faust.App(
         settings.app_id,
@@ -172,6 +178,11 @@ def make_app(settings: WorkerSettings, rules: RuleSets) -> faust.App:
         board.look_ahead()
         return view.bytes(exposition(registry), headers={"Content-Type": CONTENT_TYPE})
 
+    async def account(view: Any, request: Any, tenant: str) -> Any:
+        status, told = await live.answer(tenant, request.headers.get("Authorization", ""), request.query)
+        return view.json(told, status=status)
+
+    app.page("/live/{tenant}", name="live")(account)
     app.page("/partitions", name="partitions")(partitions)
     app.page("/readyz", name="readyz")(ready)
     app.page("/healthz", name="healthz")(alive)
@@ -181,7 +192,7 @@ def make_app(settings: WorkerSettings, rules: RuleSets) -> faust.App:
         """What Faust makes when the rest of the application is up."""
 
         def __init__(self, **kwargs: Any) -> None:
-            super().__init__(settings, rules, board, **kwargs)
+            super().__init__(settings, rules, board, live, **kwargs)
 
     app.service(Rating)
     return app
