@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rater.core.instants import instant_text
-from rater.doors.files.balance import account_row, months_of
+from rater.doors.accounts import account_row, months_of
 from rater.doors.files.recharge import responder
 from tests.workbench import Answers, Bench, Rates, Row, call_record, everything, instant_ms
 

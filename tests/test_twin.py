@@ -11,8 +11,8 @@ import pytest
 from rater.core import numbering_table
 from rater.core.plans import parse_plans
 from rater.core.state import State
+from rater.doors.accounts import account_object, account_row
 from rater.doors.decks import load_deck
-from rater.doors.files.balance import account_object, account_row
 from rater.doors.rules import RuleBook, make_rule_book
 from rater.pipeline import Batch, Outcome, Workspace, decide, records_of
 from tests.streams import Scenario, stream

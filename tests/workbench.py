@@ -32,7 +32,7 @@ import orjson
 
 from rater.core.instants import instant_text, parse_instant
 from rater.core.state import State
-from rater.doors.files.balance import account_row, lots_of, pools_of
+from rater.doors.accounts import account_row, lots_of, pools_of
 from rater.doors.rules import RuleBook, load_rule_book
 from rater.pipeline import Batch, Outcome, Respond, Workspace, decide, records_of
 from tests.schema_check import validate

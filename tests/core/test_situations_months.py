@@ -2,7 +2,7 @@
 
 import orjson
 
-from rater.doors.files.balance import account_row, months_of
+from rater.doors.accounts import account_row, months_of
 from tests.workbench import NOON, Bench, Rates, Row, call_record, tell
 
 

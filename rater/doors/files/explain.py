@@ -16,9 +16,9 @@ from rater.contract.scanner import READ
 from rater.core.hashing import KIND_CALL, identity
 from rater.core.seen import NEW, OTHER, SAME, entry_of
 from rater.core.state import State
+from rater.doors.accounts import account_object, account_row
 from rater.doors.files.amounts import plural
 from rater.doors.files.audit import call_bytes
-from rater.doors.files.balance import account_object, account_row
 from rater.doors.files.inputs import STANDARD_INPUT, LineStream, Place, open_input, read_some
 from rater.doors.files.rate import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
 from rater.doors.files.scene import Facts, Scene

@@ -20,6 +20,7 @@ from rater.doors.decks import LintReport
 from rater.doors.files.amounts import bytes_text, exact, grouped, plural, two_decimals
 from rater.doors.files.audit import Audited
 from rater.doors.files.mediate import CDRS, REJECTED_RAW, Tally
+from rater.doors.files.outbox import INDEX, OUTBOX
 from rater.doors.files.outputs import EVENTS, JOURNAL, RATED, REJECTED_CDRS, REJECTED_COMMANDS
 from rater.doors.files.rate import RateRequest, Summary
 from rater.doors.files.sentences import event_text
@@ -36,6 +37,7 @@ FILES = {
     REJECTED_COMMANDS: "commands that could not be applied, each with its reason and its bytes",
     JOURNAL: "one line a committed batch: what an audit replays",
 }
+MAILS = "the mails that the contacts would get, as a browser shows them"
 
 
 def console() -> Console:
@@ -182,6 +184,8 @@ def show_summary(summary: Summary, request: RateRequest) -> None:
         table.add_row("  duplicates", grouped(counts.commands_duplicates))
     events = {kind.removeprefix("rater."): count for kind, count in counts.events_by_type.items()}
     table.add_row("events", _with_parts(counts.events, events))
+    if summary.mails:
+        table.add_row("mails written, none sent", grouped(summary.mails))
     table.add_row("accounts", grouped(summary.tenants))
     table.add_row("ids kept", _ids(summary))
     table.add_row("time", _pace(0 if summary.resumed else counts.read, summary.wall_s))
@@ -226,6 +230,8 @@ def _files(folder: Path, state: Path) -> Table:
         path = folder / name
         if path.exists():
             table.add_row(str(path), bytes_text(path.stat().st_size), told)
+    if (index := folder / OUTBOX / INDEX).exists():
+        table.add_row(str(index), bytes_text(index.stat().st_size), MAILS)
     if state.exists():
         table.add_row(
             str(state),

@@ -11,8 +11,8 @@ import click
 
 from rater.core.compiled import CACHE_DIR, COMPILES, is_warm, note_warm
 from rater.core.state import State
+from rater.doors.accounts import account_row
 from rater.doors.clock import stopwatch
-from rater.doors.files.balance import account_row
 from rater.doors.rules import load_rule_book, rates_folder
 from rater.pipeline import Batch, decide, records_of
 

@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from rater.doors.clock import monotonic
+from rater.doors.publishing import CLOSE_S, NotPublished, Publisher
 from rater.doors.service.acknowledged import Acknowledged
-from rater.doors.service.agent_publisher import CLOSE_S, NotPublished, Publisher
 from rater.doors.settings.agent import AgentSettings
 from rater.doors.settings.connection import refuse_plaintext
 

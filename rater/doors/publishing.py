@@ -1,21 +1,28 @@
-"""Publishing as an agent needs it: it returns when the brokers have the record, or says that nobody knows."""
+"""Publishing of few records: it returns when the brokers have the record, or says that nobody knows."""
 
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, errors
 
 from rater.doors.settings.connection import Connection
 
-log = logging.getLogger("rater.agent")
+log = logging.getLogger("rater.publishing")
 
 CLOSE_S = 5.0
 
 
 class NotPublished(Exception):
     """The brokers did not confirm a record in time; whether they have it is not known, so the same bytes are published again."""
+
+
+class Placed(NamedTuple):
+    """Where a record lies."""
+
+    partition: int
+    offset: int
 
 
 class Publisher:
@@ -26,7 +33,9 @@ class Publisher:
         self._producer: Any = None
         self._opening = asyncio.Lock()
 
-    async def publish(self, topic: str, tenant: str, value: bytes, headers: Mapping[str, bytes] | None = None) -> None:
+    async def publish(
+        self, topic: str, tenant: str, value: bytes, headers: Mapping[str, bytes] | None = None
+    ) -> Placed:
         """Returns when every in-sync replica has it. The key is the tenant, the partition Kafka's own (murmur2 of the key).
 
         Raises `NotPublished`: publish the same bytes again, later; the engine knows a command by its id.
@@ -35,7 +44,10 @@ class Publisher:
         try:
             async with asyncio.timeout(2 * self._connection.request_timeout_ms / 1000):
                 producer = await self._open()
-                await producer.send_and_wait(topic, value, key=tenant.encode(), headers=list((headers or {}).items()))
+                told = await producer.send_and_wait(
+                    topic, value, key=tenant.encode(), headers=list((headers or {}).items())
+                )
+                return Placed(int(told.partition), int(told.offset))
         except (TimeoutError, errors.KafkaError, OSError) as problem:
             await self._drop(producer)
             raise NotPublished(f"{topic}: not confirmed by the brokers ({type(problem).__name__}: {problem})") from None
