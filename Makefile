@@ -10,13 +10,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit kafka chaos plain bench wheel lock clean
+.PHONY: help demo up-local test lint types unit kafka chaos plain bench wheel lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runtime ## the whole loop on invented traffic; look at demo/ afterwards
 	$(BIN)/rater demo --out demo
+
+up-local: $(VENV)/.dev ## everything of docker-compose.yml as processes of this machine, one page of links; SHIFT=1000 moves the ports, FRESH=1 forgets
+	$(BIN)/python -m scripts.up_local --shift $(or $(SHIFT),0) $(if $(FRESH),--fresh)
 
 test: lint types unit ## lint, types and all tests: what CI runs
 
@@ -50,12 +53,17 @@ lock: .venv-lock/.made ## resolve the dependencies anew and write all locks
 	$(COMPILE) --build-deps-for=wheel --build-deps-for=editable --output-file=requirements.lock pyproject.toml
 	$(COMPILE) --build-deps-for=wheel --build-deps-for=editable --extra=kafka --constraint=requirements.lock \
 		--output-file=requirements-kafka.lock pyproject.toml
-	$(COMPILE) --build-deps-for=wheel --build-deps-for=editable --extra=kafka --extra=dev --constraint=requirements-kafka.lock \
+	$(COMPILE) --build-deps-for=wheel --build-deps-for=editable $(IMAGE_EXTRAS:%=--extra=%) --extra=dev --constraint=requirements-kafka.lock \
 		--output-file=requirements-dev.lock pyproject.toml
+	$(COMPILE) --build-deps-for=wheel --build-deps-for=editable $(IMAGE_EXTRAS:%=--extra=%) --constraint=requirements-dev.lock \
+		--output-file=requirements-image.lock pyproject.toml
 
 clean: ## outputs, builds and caches; .venv stays
-	rm -rf demo out dist build .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo out dist build .up-local .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find rater tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What the container image can do: all of rater, none of the tools.
+IMAGE_EXTRAS := kafka history postgres mediation notifications recharge stripe http
 
 # No address of a package index goes into a lock: where packages come from is the machine's business, what they are is ours.
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" .venv-lock/bin/pip-compile --quiet --upgrade --generate-hashes \
