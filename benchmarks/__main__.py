@@ -1,4 +1,4 @@
-"""`python -m benchmarks [engine|files|decks|mediation|kafka] [--json] [--quick]`: the canonical workload, measured here."""
+"""`python -m benchmarks [engine|files|decks|mediation|kafka|loop] [--json] [--quick]`: the canonical workload, measured here."""
 
 import argparse
 import sys
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.report import Line, machine, print_json, print_table
 
-NAMES = ("engine", "files", "decks", "mediation", "kafka")
+NAMES = ("engine", "files", "decks", "mediation", "kafka", "loop")
+WITH_BROKER = ("kafka", "loop")
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -27,12 +28,12 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
         if name not in NAMES:
             parser.error(f"'{name}' is no benchmark; expected one or more of: {' '.join(NAMES)}")
     why = _no_kafka()
-    if why is not None and "kafka" in found.names:
-        parser.error(f"'kafka' cannot run here: {why}")
+    if why is not None and (asked := [name for name in found.names if name in WITH_BROKER]):
+        parser.error(f"'{asked[0]}' cannot run here: {why}")
     if not found.names:
-        found.names = [name for name in NAMES if name != "kafka" or why is None]
+        found.names = [name for name in NAMES if name not in WITH_BROKER or why is None]
         if why is not None:
-            print(f"benchmarks: kafka is left out: {why}", file=sys.stderr)
+            print(f"benchmarks: {' and '.join(WITH_BROKER)} are left out: {why}", file=sys.stderr)
     return found
 
 
@@ -66,6 +67,10 @@ def _lines(found: argparse.Namespace) -> Iterator[Line]:
         from benchmarks import kafka
 
         yield from kafka.run(kafka.sizes(quick, found.large, found.peers, found.peers_python, found.streams))
+    if "loop" in names:
+        from benchmarks import loop
+
+        yield from loop.run(loop.QUICK if quick else loop.Sizes())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,8 @@ It introduces the doors to each other and turns what they refuse into one senten
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from rater.doors.files.mediate_command import source_profile as source_profile_o
 from rater.doors.history.advise_command import advise_command
 from rater.doors.history.commands import Introduced
 from rater.doors.history.question_commands import history_group
+from rater.doors.http.command import make_api_command
 from rater.doors.kafka.activate_command import activate_command
 from rater.doors.kafka.commands import require_kafka, topics_group
+from rater.doors.kafka.traffic_command import make_traffic_command
 from rater.doors.service.mediation_command import make_mediation_command
 from rater.doors.service.notification_command import notification_agent_command
 from rater.doors.service.recharge_command import make_recharge_command
@@ -134,15 +138,22 @@ def cli() -> None:
 @click.option("--profile", type=FILE, help="Source profile (TOML): zone, layout, tenants, numbers.")
 @click.option("--plans", type=FILE, help="Calling plans (CSV). [beside the decks, else the shipped ones]")
 @click.option("--abandon-unfinished", is_flag=True, help="Leave the rest of an interrupted run undone.")
+@click.option(
+    "--outbox/--no-outbox",
+    default=True,
+    show_default=True,
+    help="Write the mails for the contacts of `contacts.set` to OUT/outbox; nothing is sent.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One object on standard output and nothing else.")
 def rate_command(calls: tuple[str, ...], rates: Path, commands: tuple[str, ...], state: Path | None, out: Path,
                  recharge: str, source: str, profile: Path | None, plans: Path | None, abandon_unfinished: bool,
-                 as_json: bool) -> None:  # fmt: skip
+                 outbox: bool, as_json: bool) -> None:  # fmt: skip
     """Rate files of call records (JSON lines, .gz, or - for standard input).
 
     \b
     rater rate monday.jsonl tuesday.jsonl.gz --rates rates/example-usd --commands accounts.jsonl
     zcat calls.gz | rater rate - --rates rates/example-usd --state billing.db --out rated --json
+    rater rate may.jsonl --rates rates/example-usd --commands accounts.jsonl --recharge approve   # mails: rated/outbox/index.html
     rater rate Master.csv --source asterisk-csv --profile pbx.toml --rates rates/example-usd
 
     Exactly once: interrupted at any moment, the same command again ends in the same bytes. Records delivered twice are
@@ -160,7 +171,7 @@ def rate_command(calls: tuple[str, ...], rates: Path, commands: tuple[str, ...],
     except ValueError as error:
         raise _Problem(str(error)) from None
     request = RateRequest(list(calls), list(commands), state or out / "state.db", out, recharge, source, source_profile,
-                          profile_text, abandon_unfinished=abandon_unfinished, **settings)  # fmt: skip
+                          profile_text, abandon_unfinished=abandon_unfinished, outbox=outbox, **settings)  # fmt: skip
     book = _load_rules(rates, plans)
     with progress_bar([*commands, *calls]) as progress:
         summary = rate(request, book, progress)
@@ -421,6 +432,33 @@ def _committed_lengths(state: Path, out: Path) -> dict[str, int]:
     return committed_lengths(state, out)
 
 
+def _live_calls(now_ms: int) -> Any:
+    from rater.doors.files.demo_live import LiveTraffic
+
+    return LiveTraffic(now_ms)
+
+
+@contextmanager
+def _open_history(target: str) -> Iterator[Any]:
+    from rater.doors.history.answers import HistoryAnswers
+    from rater.doors.history.opening import open_history
+
+    store = open_history(target)
+    try:
+        yield HistoryAnswers(store)
+    finally:
+        store.close()
+
+
+def _require_http() -> None:
+    from importlib.util import find_spec
+
+    if any(find_spec(name) is None for name in ("fastapi", "uvicorn", "aiohttp")):
+        raise _Problem(
+            "rater api needs fastapi and uvicorn; install rater with its extra, in a checkout: pip install '.[http,kafka]'"
+        )
+
+
 def _open_tail(connection: Any, prefix: str) -> Any:
     require_kafka()
     from rater.doors.history.store import TOPICS
@@ -431,11 +469,13 @@ def _open_tail(connection: Any, prefix: str) -> Any:
 
 
 history_group.context_settings["obj"] = Introduced(_committed_lengths, _open_tail)
+cli.add_command(make_api_command(_open_history, _require_http))
 cli.add_command(advise_command)
 cli.add_command(history_group)
 cli.add_command(mediate_command)
 cli.add_command(notification_agent_command)
 cli.add_command(topics_group)
+cli.add_command(make_traffic_command(_live_calls))
 cli.add_command(make_mediation_command(require_kafka, _require_topics))
 cli.add_command(make_recharge_command(require_kafka, _require_topics))
 deck_group.add_command(activate_command)

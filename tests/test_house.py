@@ -52,9 +52,14 @@ LIBRARIES["notify"] = LIBRARIES["contract"] | {"babel", "jinja2", "markupsafe"}
 # Faust is the process: of the rating worker, and of the agents around it. It comes nowhere near the partition task.
 FAUST = ("rater.doors.service", "rater.doors.kafka.worker")
 # The agents' log is aiokafka's too: Faust's consumer reads records of transactions that were aborted.
-AIOKAFKA = ("rater.doors.kafka", "rater.doors.service.agent_log", "rater.doors.service.agent_publisher")
+AIOKAFKA = ("rater.doors.kafka", "rater.doors.service.agent_log", "rater.doors.publishing")
 HISTORY = ("rater.doors.history",)
+HTTP = ("rater.doors.http",)
 OWNED = {
+    "fastapi": HTTP,
+    "starlette": HTTP,
+    "pydantic": HTTP,
+    "uvicorn": HTTP,
     "psycopg": HISTORY,
     "pyarrow": HISTORY,
     "openpyxl": HISTORY,

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from rater.core.accounts import Books, find, likely_row
+from rater.core.accounts import Books, find, likely_row, total_identity
 from rater.core.compiled import kernel
 from rater.core.hashing import KIND_CALL, KIND_TENANT, KIND_USER, identity
+from rater.core.instants import month_of
 from rater.core.plans import PLANS
 from rater.core.seen import entry_of
 from rater.core.words import prefetch, trailing_zeros
@@ -61,8 +62,12 @@ def name_calls(books: Books, buffer: Any, calls: Any, first: Any, last: Any) -> 
                 prefetch(books.accounts.stamps, account, 0)
                 prefetch(books.lots.stamps, books.accounts.rows[account].first_lot, 0)
                 fetch_row(books.lots.rows, books.accounts.rows[account].first_lot, LOT_BYTES)
-                prefetch(books.totals.stamps, books.accounts.rows[account].month_row, 0)
-                fetch_row(books.totals.rows, books.accounts.rows[account].month_row, TOTAL_BYTES)
+                month = month_of(call.start_ms)
+                if books.accounts.rows[account].month == month:
+                    prefetch(books.totals.stamps, books.accounts.rows[account].month_row, 0)
+                    fetch_row(books.totals.rows, books.accounts.rows[account].month_row, TOTAL_BYTES)
+                else:
+                    fetch_slot(books.totals.index, total_identity(account, month)[0])
                 if call.user_at >= 0:
                     call.user_high, call.user_low = identity(
                         books.key[0], books.key[1], KIND_USER, account, buffer, call.user_at, call.user_end

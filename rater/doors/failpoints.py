@@ -18,6 +18,8 @@ FAILPOINTS = (
     "after-commit",
     "before-finish",
 )
+# Of the file door's mails, behind its batches and before "before-finish": once a mail, and once.
+OUTBOX_FAILPOINTS = ("mid-outbox", "before-outbox-mark")
 KAFKA_FAILPOINTS = (
     "opening-writer",
     "mid-restore",

@@ -5,7 +5,7 @@ Mail goes out for the kinds a person acts on; a webhook gets every event it aske
 first waits a moment for it (`Message.pair`) and goes out alone only where no calls are refused.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rater.notify.contacts import EMAIL, Contact
@@ -95,3 +95,24 @@ def _message(event: Event, contact: Contact, scope: str) -> Message:
         pair=f"{event.tenant}/{event.account_version}" if paired else "",
         wait_ms=PAIR_WAIT_MS if paired and event.type == "rater.balance.zero" else 0,
     )
+
+
+def one_mail_a_pair(messages: Iterable[Message]) -> Iterator[Message]:
+    """Messages of events in their order, none of which is still to come: of a pair only the one that says all.
+
+    `balance.zero` is held until its change of the account is over; `service.blocked` of the same change takes its place.
+    """
+    held: dict[str, Message] = {}
+    change: tuple[str, int] | None = None
+    for message in messages:
+        found = message.event.tenant, message.event.account_version
+        if found != change:
+            yield from held.values()
+            held, change = {}, found
+        if message.wait_ms:
+            held[message.address] = message
+        else:
+            if message.pair:
+                held.pop(message.address, None)
+            yield message
+    yield from held.values()

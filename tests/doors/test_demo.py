@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 PROMISED = """
 pool.reached recharge.requested recharge.succeeded recharge.failed balance.zero service.blocked service.restored
-lot.expired rate.missing month.closed
+lot.expired lot.expiring rate.missing month.closed contacts.set
 """.split()
 
 # Numbers that regulators keep free for stories; and the one that nobody can have.
@@ -130,11 +130,34 @@ def test_the_screen_ends_with_balance_explanation_verdict_and_files(told: Told) 
     assert "…" not in told.text
 
 
+MAILED = """
+pool_reached lot_expiring lot_expired recharge_succeeded recharge_failed service_blocked service_restored month_closed
+""".split()
+
+
+def test_the_mails_of_the_month_lie_in_the_outbox_in_two_languages(told: Told) -> None:
+    mails = list((told.out / "outbox").glob("*/*.eml"))
+    kinds = {mail.name.split("-")[4] for mail in mails if mail.parent.name == traffic.CONTOSO}
+    assert kinds == set(MAILED)
+    assert {mail.name.split("-")[5] for mail in mails} == {"en", "fr"}
+    assert {mail.parent.name for mail in mails} == {traffic.CONTOSO, traffic.FABRIKAM, traffic.NORTHWIND}
+    page = (told.out / "outbox" / "index.html").read_text("utf-8")
+    assert page.count("<iframe ") == len(mails)
+
+
+def test_the_screen_says_where_the_mails_lie_and_how_one_is_opened(told: Told) -> None:
+    assert f"a browser shows them all:   {told.out / 'outbox' / 'index.html'}" in told.text
+    named = re.search(r"a mail program opens one:   (\S+\.eml)", told.text)
+    assert named is not None
+    assert Path(named[1]).read_bytes().startswith(b"From: Calling <calling@rater.invalid>\r\n")
+
+
 def test_the_demo_may_be_run_again_and_says_the_same(told: Told) -> None:
     names = ("rated-cdrs.jsonl", "account-events.jsonl", "rejected-cdrs.jsonl", f"input/{CHAPTERS[0].calls}")
-    before = told.bytes_of(*names)
+    mails = sorted(str(file.relative_to(told.out)) for file in (told.out / "outbox").rglob("*") if file.is_file())
+    before = told.bytes_of(*names, *mails)
     again = told.run()
-    assert told.bytes_of(*names) == before
+    assert told.bytes_of(*names, *mails) == before
     assert without_times(again) == without_times(told.text)
 
 

@@ -145,9 +145,11 @@ def _serve() -> None:
     import rater.doors.files.rate
     import rater.doors.files.show
     import rater.doors.rules  # noqa: F401
+    from rater.doors.files.outbox_mails import house_templates
     from rater.doors.files.warm_up import warm_up
 
     warm_up()
+    house_templates()
     for line in sys.stdin.buffer:
         asked = json.loads(line)
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from rater.doors.files.balance import balance
+from rater.doors.files.outbox import OUTBOX
 from rater.doors.files.outputs import OUTPUTS
 from rater.doors.files.store import Store
 from tests.faults.processes import Ended
@@ -62,6 +63,20 @@ def commands() -> list[bytes]:
     lines.append({"command_id": "x", "tenant": "nobody", "type": "clock.ticked", "at": "2026-11-01T00:00:00Z"})
     raws = [orjson.dumps(line) for line in lines]
     return [*raws[:7], raws[6], b"junk", *raws[7:]]
+
+
+def contacts_commands() -> list[bytes]:
+    """Who is told: two people here, one there, and a list that is changed."""
+    lists = [
+        ("contoso", [{"email": "ana@contoso.example"}, {"email": "benoit@contoso.example", "language": "fr"}]),
+        ("fabrikam", [{"email": "old@fabrikam.example"}]),
+        ("fabrikam", [{"email": "new@fabrikam.example"}, {"webhook": "https://fabrikam.example/hook"}]),
+    ]
+    return [
+        orjson.dumps({"command_id": f"list-{k}", "tenant": tenant, "type": "contacts.set", "at": "2026-11-01T00:00:02Z",
+                      "by": "ops", "contacts": contacts})
+        for k, (tenant, contacts) in enumerate(lists)
+    ]  # fmt: skip
 
 
 def calls(count: int = 110, first: int = 0) -> list[bytes]:
@@ -116,6 +131,9 @@ def scenario(name: str, folder: Path) -> Scenario:
     lines = calls()
     if name in ("approve", "decline"):
         made.options = ["--recharge", name]
+    if name == "mails":
+        made.options = ["--recharge", "decline"]
+        write_lines(folder / "commands.jsonl", commands() + contacts_commands())
     if name == "several-files":
         middle = write_lines(folder / "b.jsonl", [*lines[40:60], b"", b"  ", *lines[60:70]], b"\r\n", b"")
         zipped = folder / "c.jsonl.gz"
@@ -137,7 +155,7 @@ def scenario(name: str, folder: Path) -> Scenario:
     return made
 
 
-SCENARIOS = ("plain", "approve", "decline", "several-files", "stdin", "gz", "source")
+SCENARIOS = ("plain", "approve", "decline", "several-files", "stdin", "gz", "source", "mails")
 
 ASTERISK = """
 source = "asterisk-csv"
@@ -197,12 +215,14 @@ def seen(out: Path) -> dict[str, Any]:
         found |= {f"rows of {name}": state.rows(name).tobytes() for name in state.shelves}
         found["ids"] = store.seen_ids().tobytes()
         found["unfinished"] = store.unfinished()
+        found["contacts"] = store.contacts()
         opened = [bytes(row.name[: row.name_length]).decode() for row in state.rows("accounts")]
     finally:
         store.close()
     for tenant in opened:
         found[f"balance of {tenant}"] = balance(out / "state.db", tenant)
-    return found
+    mails = (file for file in (out / OUTBOX).rglob("*") if file.is_file())
+    return found | {f"{OUTBOX}/{file.relative_to(out / OUTBOX)}": file.read_bytes() for file in mails}
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from rater.doors.failpoints import FAILPOINTS
+from rater.doors.failpoints import FAILPOINTS, OUTBOX_FAILPOINTS
 from rater.doors.files.store import Store
 from tests.faults.planted import PLANTED
 from tests.faults.processes import Nursery, nursery, rater
@@ -103,7 +103,7 @@ def test_the_undisturbed_runs_are_worth_interrupting(undisturbed: Any):
     assert b":declined" in undisturbed("decline").expected["journal.jsonl"]
 
 
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in ("approve", "decline", "source")])
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in ("approve", "decline", "source", "mails")])
 def test_how_the_same_calls_come_in_changes_nothing_of_what_comes_out(undisturbed: Any, name: str):
     topics = ("rated-cdrs.jsonl", "account-events.jsonl", "rejected-cdrs.jsonl", "rejected-commands.jsonl")
     for topic in topics:
@@ -131,6 +131,18 @@ def test_killed_in_every_kind_of_run(undisturbed: Any, runs: Nursery, tmp_path: 
             if different := found.finish(runs.run, out):
                 wrong.append((f"{failpoint}:{count}", different))
     assert wrong == []
+
+
+def test_killed_while_its_mails_are_written(undisturbed: Any, runs: Nursery, tmp_path: Path):
+    """Behind the first mails, one in the middle, the last, and before the mark: the run is not finished, and ends with the same mails, none more and none less."""
+    found = undisturbed("mails")
+    mails = sum(name.endswith(".eml") for name in found.expected)
+    assert mails > 12
+    mid, before_mark = OUTBOX_FAILPOINTS
+    for failpoint in (*(f"{mid}:{count}" for count in (1, 2, mails // 2, mails)), f"{before_mark}:1"):
+        out = found.begin(tmp_path)
+        assert found.scenario.run(runs.run, out, failpoint=failpoint).killed
+        assert found.finish(runs.run, out) == [], failpoint
 
 
 @pytest.mark.parametrize("name", ["plain", "approve", "several-files", "source"])

@@ -6,7 +6,7 @@ import pytest
 from rater.notify.contacts import EMAIL, WEBHOOK, Contact, Directory, contacts_of, is_address
 from rater.notify.events import Event, EventRefused, read_event
 from rater.notify.examples import example_events
-from rater.notify.kinds import KIND_OF, OPERATOR, messages_of
+from rater.notify.kinds import KIND_OF, OPERATOR, messages_of, one_mail_a_pair
 from rater.notify.naming import message_id, message_key, spread
 from rater.notify.retry import lane_delay_ms, retry_delay_ms
 
@@ -118,3 +118,34 @@ def test_retries_wait_longer_each_time_and_do_not_meet():
 def test_what_is_no_event_is_refused_in_a_sentence(body: bytes):
     with pytest.raises(EventRefused, match="CloudEvent"):
         read_event(body)
+
+
+def happened(kind: str, version: int, tenant: str = "contoso") -> Event:
+    known = example_events(kind)[0]
+    return Event(
+        f"{tenant}/{kind}/{version}", known.type, tenant, known.time, {**known.data, "account_version": version}, b"{}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([("balance_zero", 7), ("service_blocked", 7)], ["service_blocked"]),
+        ([("balance_zero", 7), ("pool_reached", 7), ("service_blocked", 7)], ["pool_reached", "service_blocked"]),
+        ([("balance_zero", 7)], ["balance_zero"]),
+        ([("balance_zero", 7), ("service_blocked", 9)], ["balance_zero", "service_blocked"]),
+        ([("balance_zero", 7), ("balance_zero", 9), ("service_blocked", 9)], ["balance_zero", "service_blocked"]),
+    ],
+)
+def test_of_a_pair_only_the_mail_that_says_all_is_written(events: list[tuple[str, int]], expected: list[str]):
+    told = [message for kind, version in events for message in messages_of(happened(kind, version), [ANNE, BERT])]
+    assert [message.kind for message in one_mail_a_pair(told) if message.address == ANNE.address] == expected
+    assert [message.kind for message in one_mail_a_pair(told) if message.address == BERT.address] == expected
+
+
+def test_a_pair_is_of_one_tenant():
+    told = [
+        *messages_of(happened("balance_zero", 7), [ANNE]),
+        *messages_of(happened("service_blocked", 7, "fabrikam"), [ANNE]),
+    ]
+    assert [message.kind for message in one_mail_a_pair(told)] == ["balance_zero", "service_blocked"]

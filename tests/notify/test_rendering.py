@@ -211,3 +211,19 @@ def test_an_operators_page_is_escaped_like_ours(tmp_path: Path):
     event = example_events("recharge_failed")[0]
     context = context_of(event) | {"data": event.data | {"reason": "<script>"}}
     assert Templates(folder).render("recharge_failed", "en", context).html == "<p>&lt;script&gt;</p>"
+
+
+@pytest.mark.parametrize(
+    ("language", "late", "said"),
+    [
+        ("en", 1, "1 of these calls was reported to us only after the month was closed"),
+        ("en", 3, "3 of these calls were reported to us only after the month was closed"),
+        ("fr", 1, "1 de ces appels ne nous est parvenu qu\u2019après la clôture ; il est signalé comme tardif."),
+        ("fr", 3, "3 de ces appels ne nous sont parvenus qu\u2019après la clôture ; ils sont signalés comme tardifs."),
+    ],
+)
+def test_late_calls_are_calls_of_the_month_that_came_after_it_was_closed(language: str, late: int, said: str):
+    event = example_events("month_closed")[0]
+    letter = TEMPLATES.render("month_closed", language, context_of(event) | {"data": event.data | {"late_calls": late}})
+    assert said in letter.text
+    assert said in letter.html

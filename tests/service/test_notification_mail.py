@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from rater.doors.service.mail import NONE, STARTTLS, TLS, MailSender, MailServer, compose
+from rater.doors.service.mail import NONE, STARTTLS, TLS, MailSender, MailServer
 from rater.doors.service.notification_outcome import Away, Delivered, Later, Refused
 from rater.doors.settings.secret import Secret
 from rater.notify.contexts import context_of
 from rater.notify.examples import example_events
+from rater.notify.mime import compose
 from rater.notify.rendering import Letter, Templates
 from tests.service.mailbox import Mailbox, certificate, login, server_context
 
@@ -32,7 +33,7 @@ def server(port: int, **changed: object) -> MailServer:
 
 def written(to: str = "anne@example.com", kind: str = "recharge_failed", language: str = "fr") -> EmailMessage:
     letter = TEMPLATES.render(kind, language, context_of(example_events(kind)[0]))
-    return compose(letter, to, KEY, WRITTEN_MS, server(25))
+    return compose(letter, to, KEY, WRITTEN_MS, server(25).writes_as)
 
 
 def send(to: MailServer, message: EmailMessage | None = None) -> object:
@@ -79,7 +80,7 @@ def test_nothing_but_a_plain_address_becomes_a_recipient(address: str):
 
 def test_a_subject_cannot_end_its_header():
     letter = Letter("one\r\nBcc: eve@example.com\u2028\x00two", "text\n", "<p>", "en")
-    mail = compose(letter, "a@b.c", KEY, WRITTEN_MS, server(25))
+    mail = compose(letter, "a@b.c", KEY, WRITTEN_MS, server(25).writes_as)
     assert mail["Subject"] == "one Bcc: eve@example.com two"
     assert mail["Bcc"] is None
 

@@ -19,10 +19,11 @@ from rater.doors.files.amounts import exact, grouped, plural, two_decimals
 from rater.doors.files.audit import audit
 from rater.doors.files.balance import balance
 from rater.doors.files.explain import explain
+from rater.doors.files.outbox import INDEX, OUTBOX
 from rater.doors.files.outputs import EVENTS, OUTPUTS, RATED, REJECTED_CDRS, OutputProblem
 from rater.doors.files.rate import RateRequest, Summary, rate
 from rater.doors.files.sentences import event_text
-from rater.doors.files.show import FILES, say, show_audit, show_balance, show_explanation, table_of
+from rater.doors.files.show import FILES, MAILS, say, show_audit, show_balance, show_explanation, table_of
 from rater.doors.rules import RuleBook, load_rule_book, rates_folder
 
 MARKER = ".rater-demo"
@@ -46,7 +47,9 @@ class Chapter:
 FIRST, SPLIT = "02-first-days.jsonl", "05-one-call.jsonl"
 CHAPTERS = (
     Chapter("1-9 November: three companies open their accounts and call", FIRST, "approve", "01-accounts.jsonl"),
-    Chapter("10-18 November: the pool gets low, a promotion runs out", "03-middle-days.jsonl", "approve"),
+    Chapter(
+        "10-18 November: the pool gets low, a promotion runs out", "04-middle-days.jsonl", "approve", "03-clock.jsonl"
+    ),
     Chapter("19 November: one call takes the pool's last minutes", SPLIT, "approve"),
     Chapter("19-22 November: credits pay, and are recharged", "06-overage-days.jsonl", "approve"),
     Chapter("23-25 November: the card is declined, the balance runs out", "07-declined-days.jsonl", "decline"),
@@ -61,7 +64,7 @@ def write_inputs(folder: Path) -> None:
     flow = traffic.Traffic(random.Random(traffic.SEED))
     calls: dict[str, Lines] = {
         FIRST: traffic.first_days,
-        "03-middle-days.jsonl": traffic.middle_days,
+        "04-middle-days.jsonl": traffic.middle_days,
         SPLIT: traffic.the_split_call,
         "06-overage-days.jsonl": traffic.overage_days,
         "07-declined-days.jsonl": traffic.declined_days,
@@ -70,6 +73,7 @@ def write_inputs(folder: Path) -> None:
     }
     commands = {
         "01-accounts.jsonl": traffic.opening_commands,
+        "03-clock.jsonl": traffic.clock_commands,
         "08-top-up.jsonl": traffic.top_up_commands,
         "10-month-end.jsonl": traffic.month_end_commands,
     }
@@ -91,8 +95,9 @@ def prepare(out: Path) -> Path:
         (out / MARKER).write_text(MARKER_TEXT)
         for name in (*OUTPUTS, STATE, f"{STATE}-wal", f"{STATE}-shm"):
             (out / name).unlink(missing_ok=True)
-        if (out / "input").is_dir():
-            shutil.rmtree(out / "input")
+        for name in ("input", OUTBOX):
+            if (out / name).is_dir():
+                shutil.rmtree(out / name)
     except OSError as error:
         raise OutputProblem(f"{out}: {error.strerror or error}") from None
     return out / "input"
@@ -189,7 +194,8 @@ def run(chapter: Chapter, out: Path, book: RuleBook, told: _Told) -> None:
     )
     minutes = f"{grouped(summary.counts.pool_minutes)} minutes from pools"
     say("", f"{told.chapter}. {chapter.title}", f"   {_command(request, out)}")
-    say(f"   {plural(summary.counts.read, 'call')} in {summary.wall_s:.2f} s: {charged} charged, {minutes}")
+    mails = f", {plural(summary.mails, 'mail')}" if summary.mails else ""
+    say(f"   {plural(summary.counts.read, 'call')} in {summary.wall_s:.2f} s: {charged} charged, {minutes}{mails}")
     table = table_of("", "#", "when", "what happened", "which says so", numbers="#")
     for happening in happenings(lines, list(events.lines()), summary):
         told.happening += 1
@@ -210,6 +216,14 @@ def _rates() -> Path:
 
 
 # --- the whole story -------------------------------------------------------------------------------------------------
+
+
+def _say_mails(outbox: Path) -> None:
+    """Where the mails lie, and how one is opened."""
+    mails = sorted(outbox.glob("*/*.eml"))
+    declined = next(mail for mail in mails if "recharge_failed-en" in mail.name)
+    say("", f"Whom was it told? {plural(len(mails), 'mail')}, in English and French; none was sent.")
+    say(f"   a browser shows them all:   {outbox / INDEX}", f"   a mail program opens one:   {declined}")
 
 
 def demo(out: Path) -> None:
@@ -233,10 +247,12 @@ def demo(out: Path) -> None:
     show_explanation(explained)
     say("", "Can the books be trusted?", f"   rater audit {state} --out {out}")
     show_audit(audit(out / STATE, [out]))
+    _say_mails(out / OUTBOX)
     table = table_of("Look at", "file", "what it holds")
     table.add_row(str(inputs), "the inputs, in the order in which they were rated")
     for name, what in FILES.items():
         table.add_row(str(out / name), what)
+    table.add_row(str(out / OUTBOX / INDEX), MAILS)
     table.add_row(str(out / STATE), "the books; every command above goes on from them")
     say(table)
     say("", f"{grouped(told.calls)} calls, {len(CHAPTERS)} runs, an explanation and an audit in {seconds():.1f} s.")

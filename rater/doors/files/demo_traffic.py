@@ -28,6 +28,11 @@ THE_EMERGENCY, THE_TOLL_FREE, THE_CONFERENCE = "story-emergency", "story-toll-fr
 THE_UNKNOWN, THE_TWICE, THE_SPLIT = "story-nobody", "story-sent-twice", "story-split"
 THE_PREMIUM, THE_LATE, THE_FRESH = "story-premium", "story-late", "story-december"
 
+# Of contoso's two contacts Ana is told of everything, Benoît of what he has to do something about, in French.
+FOR_BENOIT = (
+    "rater.recharge.failed", "rater.balance.zero", "rater.service.restored", "rater.lot.expiring", "rater.month.closed",
+)  # fmt: skip
+
 # Domestic minutes that contoso's three US licences of MCOPSTN5 use: 360 a month, so 80 % is 288.
 FIRST_MINUTES, MIDDLE_MINUTES, SPLIT_MINUTES = 250, 102, 13
 
@@ -118,6 +123,7 @@ def opening_commands() -> list[bytes]:
     lines.append(
         ("recharge.configured", CONTOSO, {"enabled": True, "trigger_micros": 5_000_000, "amount_micros": 15_000_000})
     )
+    lines.append(("contacts.set", CONTOSO, {"contacts": [_mail("ana", "en"), _mail("benoit", "fr", *FOR_BENOIT)]}))
     opened(FABRIKAM, "US", "post_usage", overage=True)
     for number in range(1, 21):
         licensed(FABRIKAM, f"fab-{number:02d}", "US", "MCOPSTN1")
@@ -125,7 +131,22 @@ def opening_commands() -> list[bytes]:
     for number in range(1, 11):
         licensed(NORTHWIND, f"nor-{number:02d}", "GB", "MCOPSTN2", "MCOPSTNC")
     lines.append(("funds.added", NORTHWIND, {"lot_id": "purchase-1", "amount_micros": 500_000_000}))
+    lines.append(
+        ("contacts.set", FABRIKAM, {"contacts": [_mail("chloe", "fr", "rater.month.closed", tenant=FABRIKAM)]})
+    )
+    lines.append(("contacts.set", NORTHWIND, {"contacts": [_mail("nigel", "en", tenant=NORTHWIND)]}))
     return [_command(kind, k, tenant, "11-01", **fields) for k, (kind, tenant, fields) in enumerate(lines, 1)]
+
+
+def _mail(person: str, language: str, *events: str, tenant: str = CONTOSO) -> dict[str, Any]:
+    """A contact; without events it is told of all."""
+    contact: dict[str, Any] = {"email": f"{person}@{tenant}.example", "language": language}
+    return contact | ({"events": list(events)} if events else {})
+
+
+def clock_commands() -> list[bytes]:
+    """The clock, told as data: two days before the promotion expires."""
+    return [_command("clock.ticked", 101, CONTOSO, "11-10")]
 
 
 def top_up_commands() -> list[bytes]:

@@ -17,6 +17,7 @@ from rater.contract.journal import JournalLine, digest_of, encode_journal, state
 from rater.doors.clock import stopwatch
 from rater.doors.failpoints import reached
 from rater.doors.files.inputs import LineStream, Piece, Place, SourceStream, identity_of
+from rater.doors.files.outbox import NOTHING, tell
 from rater.doors.files.outputs import EVENTS, JOURNAL, RATED, REJECTED_CDRS, REJECTED_COMMANDS, Outputs
 from rater.doors.files.recharge import responder
 from rater.doors.files.store import Commit, StateProblem, Store, dirty_pages
@@ -43,6 +44,7 @@ class RateRequest:
     profile_text: str = ""
     batch_records_max: int = BATCH_RECORDS_MAX
     abandon_unfinished: bool = False
+    outbox: bool = True
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class Summary:
     tenants: int = 0
     ids_kept: int = 0
     ids_bytes: int = 0
+    mails: int = 0
 
 
 Progress = Callable[[str, int], None]
@@ -280,8 +283,15 @@ class _Run:
         finally:
             writer.finish()
             outputs.close()
+        # Before the run is finished: one that is killed in between goes on here when it is asked for again.
+        told = NOTHING
+        if self.request.outbox:
+            self.progress("mails", 0)
+            told = tell(self.request.out, outputs.lengths[EVENTS], self.store.contacts())
+        self.summary.mails = told.mails
         reached("before-finish")
         with self.store.transaction():
+            self.store.keep_contacts(told.contacts)
             self.store.finish_run(self.run)
         self.summary.tenants = int(self.state.rows("accounts").size)
         self.summary.ids_kept = int(self.state.seen_tally[0])

@@ -30,4 +30,4 @@ def _answer(request: Request, mode: str, in_a_row: int) -> Verdict:
         return Approved(request.amount_micros, request.currency, at=request.at)
     if mode == "approve":
         return Declined(f"{IN_A_ROW_MAX} recharges in a row did not reach the trigger", at=request.at)
-    return Declined("declined by --recharge decline", at=request.at)
+    return Declined("the card was declined (--recharge decline)", at=request.at)

@@ -188,6 +188,16 @@ class Store:
         if known is None:
             self._db.execute("insert into texts values (?, ?, ?)", (kind, version, zlib.compress(data)))
 
+    def contacts(self) -> list[bytes]:
+        """The events that set who is told, one a tenant: an outbox may be begun in a folder that has none of them."""
+        found = self._db.execute("select data from texts where kind = 'contacts' order by version")
+        return [zlib.decompress(row[0]) for row in found]
+
+    def keep_contacts(self, told: Iterable[tuple[str, bytes]]) -> None:
+        """(tenant, event), each in the place of the one before. Within a `transaction`."""
+        rows = [("contacts", tenant, zlib.compress(event)) for tenant, event in told]
+        self._db.executemany("insert or replace into texts values (?, ?, ?)", rows)
+
     # --- outputs and runs ----------------------------------------------------------------------------------------
 
     def out_id(self, folder: Path) -> int:

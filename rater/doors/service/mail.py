@@ -1,4 +1,4 @@
-"""A letter -> a MIME message -> one SMTP transaction.
+"""A MIME message -> one SMTP transaction.
 
 One connection a message: notifications are few, and a connection that was kept may have died unnoticed. The certificate is verified,
 TLS is never optional once it is asked for, and without it nothing leaves the machine unless the operator says so.
@@ -7,21 +7,14 @@ TLS is never optional once it is asked for, and without it nothing leaves the ma
 import asyncio
 import ssl
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP as SMTP_POLICY
-from email.utils import format_datetime
 from pathlib import Path
 
 import aiosmtplib
 
 from rater.doors.service.notification_outcome import Away, Delivered, Later, Outcome, Refused
 from rater.doors.settings.secret import Secret
-from rater.notify.contacts import is_address
-from rater.notify.formats import one_line
-from rater.notify.naming import message_id
-from rater.notify.rendering import Letter
+from rater.notify.mime import Sender
 
 TLS, STARTTLS, NONE = "tls", "starttls", "none"
 PORTS = {TLS: 465, STARTTLS: 587, NONE: 25}
@@ -48,28 +41,8 @@ class MailServer:
         return context
 
     @property
-    def domain(self) -> str:
-        return self.sender.rpartition("@")[2]
-
-
-def compose(letter: Letter, recipient: str, key: str, written_ms: int, server: MailServer) -> EmailMessage:
-    """The same bytes for the same message, whenever it is made; only the boundary between the parts is named by chance
-    in the standard library, so it is named by the key. Raises `ValueError` for a recipient that is no plain address."""
-    if not is_address(recipient):
-        raise ValueError("the recipient is no plain address")
-    message = EmailMessage(policy=SMTP_POLICY)
-    message["From"] = Address(server.sender_name, addr_spec=server.sender)
-    message["To"] = Address(addr_spec=recipient)
-    message["Subject"] = one_line(letter.subject)
-    message["Date"] = format_datetime(datetime.fromtimestamp(written_ms // 1000, UTC))
-    message["Message-ID"] = message_id(key, server.domain)
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no robot answers it
-    message["X-Auto-Response-Suppress"] = "All"
-    message.set_content(letter.text, subtype="plain", charset="utf-8", cte="quoted-printable")
-    message.add_alternative(letter.html, subtype="html", charset="utf-8", cte="quoted-printable")
-    message["Content-Language"] = letter.language  # last: a header about content would go to the first part
-    message.set_boundary(f"=_{key}")
-    return message
+    def writes_as(self) -> Sender:
+        return Sender(self.sender, self.sender_name)
 
 
 class MailSender:

@@ -15,7 +15,7 @@ from rater.core.instants import instant_text
 from rater.doors.clock import wall_ms
 from rater.doors.service.agent_app import Page, run_agent
 from rater.doors.service.agent_log import AgentLog, Delivery, NotPublished, TopicPartition
-from rater.doors.service.mail import MailSender, compose
+from rater.doors.service.mail import MailSender
 from rater.doors.service.notification_courier import Courier
 from rater.doors.service.notification_intake import Intake
 from rater.doors.service.notification_metrics import NotificationMetrics
@@ -29,6 +29,7 @@ from rater.notify.contacts import EMAIL
 from rater.notify.contexts import context_of, digest_context
 from rater.notify.events import Event, read_event
 from rater.notify.kinds import DIGEST
+from rater.notify.mime import compose
 from rater.notify.rendering import Templates, TemplatesRefused
 
 log = logging.getLogger("rater.notification")
@@ -151,7 +152,7 @@ class NotificationAgent:
         context = digest_context(entry.scope, events) if entry.kind == DIGEST else context_of(read_event(entry.body))
         try:
             letter = self.templates.render(entry.kind, entry.language, context)
-            message = compose(letter, entry.address, entry.key, entry.first_ms, self._mail.server)
+            message = compose(letter, entry.address, entry.key, entry.first_ms, self._mail.server.writes_as)
         except TemplatesRefused as wrong:
             return Refused("not_rendered", str(wrong))
         except ValueError as wrong:
