@@ -134,10 +134,7 @@ class State:
             shelf = self.shelves[name]
             wanted = int(shelf.tally[ROWS]) + more
             if wanted > shelf.rows.size:
-                capacity = max(2 * shelf.rows.size, wanted)
-                if name == "totals":  # a month begins: each account gets a row, one after the other
-                    capacity = max(capacity, wanted + int(self.shelves["accounts"].tally[ROWS]))
-                self.shelves[name] = _grown(shelf, capacity, name not in WITHOUT_INDEX)
+                self.shelves[name] = _grown(shelf, max(2 * shelf.rows.size, wanted), name not in WITHOUT_INDEX)
         more = 2 * (commands + calls)
         slots = slots_for(int(self.seen_tally[0]) + more)
         if slots > self.seen.shape[0]:
