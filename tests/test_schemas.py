@@ -46,7 +46,9 @@ def parts_of(schema: Any) -> list[dict[str, Any]]:
 
 def test_each_topic_has_one_schema_and_each_schema_a_topic():
     found = {file.name for file in SCHEMAS.glob("*.json")}
-    assert found - {"profile.v1.json"} == {f"{topic}.v1.json" for topic in TOPICS}  # tests/sources/test_profile_schema.py
+    assert found - {"profile.v1.json"} == {
+        f"{topic}.v1.json" for topic in TOPICS
+    }  # tests/sources/test_profile_schema.py
 
 
 def test_each_topic_has_examples_of_both_kinds_and_no_stray_ones():

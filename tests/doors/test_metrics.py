@@ -18,7 +18,7 @@ from rater.doors.kafka.log import Fenced, LogProblem, LogTimeout, OffsetGone, Re
 from rater.doors.kafka.measures import Measures, failure_reason
 from rater.doors.kafka.rule_sets import DeckMissing
 from rater.doors.kafka.status import StatusBoard
-from rater.doors.kafka.task import Backlog, BatchReport, Disagreement, Phase
+from rater.doors.kafka.surroundings import Backlog, BatchReport, Disagreement, Phase
 from rater.doors.metric_groups import OTHER, WORDS_MAX, Words
 from rater.doors.metrics import (
     FAILURES,

@@ -19,7 +19,7 @@ from rater.doors.kafka.partitioning import partition_of
 from rater.doors.kafka.record_batches import frame_few, framed_record, records_from_blocks
 from rater.doors.kafka.rule_sets import RuleSets
 from rater.doors.kafka.snapshot import Snapshots
-from rater.doors.kafka.task import BatchReport, Limits, Phase, Surroundings, Watch
+from rater.doors.kafka.surroundings import BatchReport, Limits, Phase, Surroundings, Watch
 
 APP = "rating"
 KEY = bytes(range(16))

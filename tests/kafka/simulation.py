@@ -30,7 +30,7 @@ from rater.doors.kafka.memory import MemoryLog, MemoryWriter
 from rater.doors.kafka.names import CDRS, COMMANDS, INPUTS, JOURNAL, STATE, TOPICS, Names
 from rater.doors.kafka.record_batches import Marker, frame_few
 from rater.doors.kafka.snapshot import Base, Snapshots, SnapshotUnusable
-from rater.doors.kafka.task import BatchReport, Limits, Phase
+from rater.doors.kafka.surroundings import BatchReport, Limits, Phase
 from tests.kafka.checker_model import Record
 from tests.kafka.simulation_check import (
     checked,

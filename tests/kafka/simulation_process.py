@@ -15,7 +15,8 @@ from rater.doors.kafka.log import Assigned, Member, Place, Reader, Revoked, Writ
 from rater.doors.kafka.memory import MemoryWriter
 from rater.doors.kafka.memory_group import MemoryMember
 from rater.doors.kafka.snapshot import Snapshots
-from rater.doors.kafka.task import BatchReport, PartitionTask, Phase, Surroundings, Watch
+from rater.doors.kafka.surroundings import BatchReport, Phase, Surroundings, Watch
+from rater.doors.kafka.task import PartitionTask
 from tests.kafka.simulation_input import SimulatedRules
 
 if TYPE_CHECKING:

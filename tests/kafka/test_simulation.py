@@ -15,7 +15,7 @@ from rater.doors.kafka.log import Place
 from rater.doors.kafka.memory import MemoryWriter
 from rater.doors.kafka.names import CDRS
 from rater.doors.kafka.record_batches import frame_few
-from rater.doors.kafka.task import Phase
+from rater.doors.kafka.surroundings import Phase
 from tests.kafka import simulation_bugs as bugs
 from tests.kafka.simulation import World, end, simulate
 from tests.kafka.simulation_loop import NothingLeft, VirtualLoop

@@ -7,7 +7,7 @@ from rater.contract.counts import Counts
 from rater.doors.kafka.log import Log
 from rater.doors.kafka.names import Names
 from rater.doors.kafka.snapshot import Snapshots
-from rater.doors.kafka.task import Rules
+from rater.doors.kafka.surroundings import Rules
 
 SETTLE_TRIES, SETTLE_S = 25, 0.2  # a live worker's markers reach the topics one after the other
 

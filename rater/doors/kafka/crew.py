@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from rater.doors.kafka.log import Log, Member
 from rater.doors.kafka.names import INPUTS, Names
 from rater.doors.kafka.snapshot import Base, Snapshots
-from rater.doors.kafka.task import Backlog, Limits, PartitionTask, Rules, Surroundings
+from rater.doors.kafka.surroundings import Backlog, Limits, Rules, Surroundings
+from rater.doors.kafka.task import PartitionTask
 
 KEPT_S = 600.0  # how long the state of a partition that went elsewhere stays in memory, in case it comes back
 

@@ -10,7 +10,7 @@ from rater.core.accounts import Shelf
 from rater.core.state import State
 from rater.doors.kafka.log import LogProblem, LogTimeout, OffsetGone, Refused
 from rater.doors.kafka.rule_sets import DeckMissing
-from rater.doors.kafka.task import Backlog, BatchReport, Disagreement, Phase
+from rater.doors.kafka.surroundings import Backlog, BatchReport, Disagreement, Phase
 from rater.doors.metrics import INPUTS, PHASES, PartitionSeries, WorkerMetrics
 from rater.doors.rules import RuleBook
 

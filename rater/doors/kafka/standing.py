@@ -9,7 +9,7 @@ import logging
 from rater.doors.kafka.log import Log, LogProblem, Place, Reader
 from rater.doors.kafka.names import CDRS, COMMANDS, Names
 from rater.doors.kafka.status import StatusBoard
-from rater.doors.kafka.task import Backlog
+from rater.doors.kafka.surroundings import Backlog
 
 log = logging.getLogger("rater.worker")
 

@@ -14,7 +14,7 @@ from rater.core.state import State
 from rater.doors.clock import monotonic, wall_ms
 from rater.doors.kafka.changelog import Watermark
 from rater.doors.kafka.measures import Measures
-from rater.doors.kafka.task import Backlog, BatchReport, Phase, Watch
+from rater.doors.kafka.surroundings import Backlog, BatchReport, Phase, Watch
 from rater.doors.rules import RuleBook
 
 log = logging.getLogger("rater.worker")

@@ -27,7 +27,7 @@ from rater.doors.kafka.settings import WorkerSettings
 from rater.doors.kafka.snapshot import Snapshots
 from rater.doors.kafka.standing import EVERY_S, Standing
 from rater.doors.kafka.status import StatusBoard
-from rater.doors.kafka.task import Limits, Surroundings
+from rater.doors.kafka.surroundings import Limits, Surroundings
 from rater.doors.kafka.topics import check_topics
 from rater.doors.logs import set_up_logging
 from rater.doors.metrics import CONTENT_TYPE, WorkerMetrics, exposition, new_registry
