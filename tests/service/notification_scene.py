@@ -6,9 +6,9 @@ from pathlib import Path
 
 import orjson
 
+from rater.doors.metrics import NotificationMetrics, new_registry
 from rater.doors.service.notification_courier import Courier, CourierRules
 from rater.doors.service.notification_intake import Intake
-from rater.doors.service.notification_metrics import NotificationMetrics
 from rater.doors.service.notification_outcome import Delivered, Outcome
 from rater.doors.service.notification_storm import StormGuard, StormRules
 from rater.doors.service.outbox import Entry, Outbox
@@ -48,7 +48,7 @@ class Scene:
         self.kept: list[str] = []
         self.acknowledged: list[int] = []
         self.publishing = True
-        self.metrics = NotificationMetrics()
+        self.metrics = NotificationMetrics(new_registry())
         self.outbox = Outbox(folder / "outbox.sqlite3")
         clock = lambda: self.now  # noqa: E731
         self.courier = Courier(self.outbox, StormGuard(rules or StormRules()), CourierRules(expire_ms), self.metrics, clock,

@@ -233,7 +233,7 @@ class AgentLog(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             await self._move_back(places)
             self._consumer.resume(*places)
         except BaseException as problem:
-            self._fail(problem)
+            self.fail(problem)
             raise
 
     async def _move_back(self, places: frozenset[TopicPartition]) -> None:
@@ -253,13 +253,13 @@ class AgentLog(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
                 await self._reader.revoked(places)
                 await self.commit()
         except BaseException as problem:
-            self._fail(problem)
+            self.fail(problem)
             raise
         finally:
             self._held, self._committed = {}, {}
 
-    def _fail(self, problem: BaseException) -> None:
-        """aiokafka logs what a listener raises and goes on; the next turn of the loop raises it."""
+    def fail(self, problem: BaseException) -> None:
+        """The next turn of the loop raises it: aiokafka logs what a listener raises and goes on, and a task of an agent ends in silence."""
         if not isinstance(problem, asyncio.CancelledError):
             self._failure = self._failure or problem
 

@@ -13,12 +13,12 @@ import orjson
 
 from rater.core.instants import instant_text
 from rater.doors.clock import wall_ms
+from rater.doors.metrics import CONTENT_TYPE, NotificationMetrics, exposition, new_registry
 from rater.doors.service.agent_app import Page, run_agent
 from rater.doors.service.agent_log import AgentLog, Delivery, NotPublished, TopicPartition
 from rater.doors.service.mail import MailSender
 from rater.doors.service.notification_courier import Courier
 from rater.doors.service.notification_intake import Intake
-from rater.doors.service.notification_metrics import NotificationMetrics
 from rater.doors.service.notification_outcome import Outcome, Refused
 from rater.doors.service.notification_settings import NotificationSettings
 from rater.doors.service.notification_storm import StormGuard
@@ -44,7 +44,8 @@ class NotificationAgent:
     def __init__(self, settings: NotificationSettings) -> None:
         """Everything that can be wrong with the settings is found here, before anything is read."""
         self.settings = settings
-        self.metrics = NotificationMetrics()
+        self._registry = new_registry()
+        self.metrics = NotificationMetrics(self._registry)
         self.templates = Templates(settings.templates, settings.mail.sender_name or "Calling")
         self.outbox = Outbox(settings.outbox)
         self._mail = MailSender(settings.mail)
@@ -71,7 +72,7 @@ class NotificationAgent:
         """Without one of these nothing would be told any more, in silence: the process ends and is started anew."""
         problem = None if task.cancelled() else task.exception()
         if problem is not None and self._log is not None:
-            self._log._fail(problem)
+            self._log.fail(problem)
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -91,8 +92,8 @@ class NotificationAgent:
     async def _metrics_page(self, view: Any, _request: Any) -> Any:
         oldest = self.courier.oldest_ms()
         self.metrics.pending.set(self.courier.pending())
-        self.metrics.oldest_s.set(0 if oldest is None else max(wall_ms() - oldest, 0) / 1000)
-        return view.bytes(self.metrics.page(), content_type="text/plain")
+        self.metrics.oldest_pending.set(0 if oldest is None else max(wall_ms() - oldest, 0) / 1000)
+        return view.bytes(exposition(self._registry), headers={"Content-Type": CONTENT_TYPE})
 
     async def _prune_regularly(self) -> None:
         while True:

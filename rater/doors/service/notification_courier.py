@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from rater.doors.failpoints import reached
+from rater.doors.metrics import NotificationMetrics
 from rater.doors.service.notification_lanes import Lane
-from rater.doors.service.notification_metrics import NotificationMetrics
 from rater.doors.service.notification_outcome import Away, Delivered, Later, Outcome, Refused
 from rater.doors.service.notification_storm import StormGuard
 from rater.doors.service.outbox import DELIVERED, UNDELIVERED, Entry, Outbox

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from rater.doors.failpoints import reached
+from rater.doors.metrics import NotificationMetrics
 from rater.doors.service.notification_courier import Courier
-from rater.doors.service.notification_metrics import NotificationMetrics
 from rater.doors.service.outbox import MERGED, Outbox
 from rater.notify.contacts import CONTACTS_SET, Contact, Directory
 from rater.notify.events import Event, EventRefused, read_event
