@@ -6,7 +6,7 @@ leg or one attempt: each becomes a call record, and what was not answered is the
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
 from rater.sources.asterisk_layouts import (
@@ -33,7 +33,7 @@ from rater.sources.record import (
     record_id,
     shown,
 )
-from rater.sources.rows import Rows, utf8
+from rater.sources.rows import Rows, Values
 from rater.sources.times import WallClock, settle, zone_named
 
 DISPOSITIONS = {
@@ -66,26 +66,6 @@ class Named(Protocol):
     def get(self, name: str) -> str: ...
 
     def has(self, name: str) -> bool: ...
-
-
-class Values:
-    """One row by column name; a column that the layout does not have is empty."""
-
-    __slots__ = ("places", "values")
-
-    def __init__(self, places: Mapping[str, int], values: list[str]) -> None:
-        self.places = places
-        self.values = values
-
-    def get(self, name: str) -> str:
-        place = self.places.get(name)
-        if place is None:
-            return ""
-        text = self.values[place]
-        return text if text.isascii() else utf8(name, text)
-
-    def has(self, name: str) -> bool:
-        return name in self.places
 
 
 class AsteriskCalls:

@@ -79,13 +79,18 @@ def is_body(line: bytes) -> bool:
     return ENCODED.match(line) is not None or BASE64.fullmatch(line.rstrip()) is not None
 
 
-def decoded(body: bytes) -> bytes:
-    """The JSON inside a body; empty when there is none. A `+` that a web server made a space is base64's `+`."""
+def decoded(body: bytes, encoded: re.Pattern[bytes] = ENCODED, plain: bytes | None = None) -> bytes:
+    """What is inside a form body or an encoded line; empty when there is nothing. A `+` that a web server made a space is base64's `+`.
+
+    `encoded`: how it begins percent-encoded; `plain`: how it begins where a server has decoded half of the form, so that percent signs are left inside.
+    """
     text = body.removeprefix(FORM).partition(b"&")[0]
-    if ENCODED.match(text):
+    if encoded.match(text):
         return unquote_to_bytes(text.replace(b"+", b" "))
     if b"%" in text:
         text = unquote_to_bytes(text)
+    if plain is not None and text.lstrip().startswith(plain):
+        return text
     try:
         return b64decode(text.replace(b" ", b"+"), validate=True).rstrip(b"\0")
     except ValueError:

@@ -6,13 +6,11 @@ entity of anybody's making, can be in it.
 """
 
 import re
-from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any, BinaryIO
-from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree  # see above: elements alone, never a document type
 
-from rater.sources.freeswitch_json import FORM, FreeswitchJson
+from rater.sources.freeswitch_json import FORM, FreeswitchJson, decoded
 from rater.sources.objects import Objects, Piece
 from rater.sources.record import RECORD_BYTES_MAX, SourceRecord
 
@@ -77,28 +75,13 @@ class XmlRecords(Objects):
     def body(self, line: bytes) -> Piece:
         self.at += len(line)
         raw = line.rstrip()
-        xml = decoded(raw)
+        xml = decoded(raw, ENCODED, plain=b"<")
         begin, end = BEGIN.search(xml), xml.rfind(END)
         if begin is None or end < 0:
             return Piece(
                 raw, None, "bad_source_row", "an encoded body that holds no XML of a call record; was it cut off?"
             )
         return piece_of(raw, xml[begin.start() : end + len(END)])
-
-
-def decoded(body: bytes) -> bytes:
-    """The XML inside a form body or an encoded line; empty when there is none. A `+` that became a space is base64's `+`."""
-    text = body.removeprefix(FORM).partition(b"&")[0]
-    if ENCODED.match(text):
-        return unquote_to_bytes(text.replace(b"+", b" "))
-    if b"%" in text:
-        text = unquote_to_bytes(text)
-    if text.lstrip().startswith(b"<"):  # percent signs inside, as a server leaves them that decodes half of a form
-        return text
-    try:
-        return b64decode(text.replace(b" ", b"+"), validate=True).rstrip(b"\0")
-    except ValueError:
-        return b""
 
 
 def piece_of(raw: bytes, xml: bytes) -> Piece:

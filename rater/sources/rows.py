@@ -52,6 +52,9 @@ class Values:
         text = self.values[place]
         return text if text.isascii() else utf8(name, text)
 
+    def has(self, name: str) -> bool:
+        return name in self.places
+
 
 class Splitter:
     """Splits one line at a time with one csv.reader, since making a reader costs as much as a short line does.
