@@ -4,7 +4,7 @@ Command ids and lot ids from here have no colon: those of recharges do (`contoso
 """
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import orjson
@@ -28,7 +28,7 @@ Plan = Literal[
     "MCOPSTN1", "MCOPSTN2", "MCOPSTN5", "MCOPSTN6", "MCOPSTN8", "MCOPSTN9", "PAYG", "MCOPSTNC", "MCOMEETADD",
     "MCOMEETACPEA", "MCOMEETADD_DIALOUT_US",
 ]  # fmt: skip
-assert set(Plan.__args__) == set(PLANS)  # type: ignore[attr-defined]
+assert set(get_args(Plan)) == set(PLANS)
 
 
 class Change(BaseModel):

@@ -108,7 +108,7 @@ class EpochWriter:
     ) -> None:
         self._client, self._name, self._connection = client, name, connection
         self._topics, self._clock_ms = topics, clock_ms
-        self._steps = Steps(name, connection.deadline_s, lambda: None)
+        self._steps = Steps(name, connection.deadline_s)
         self._producer = (-1, -1)  # id and epoch
         self._sequences: dict[Place, int] = {}  # of this epoch; one epoch is one transaction
         self._wrote = False  # the broker may have opened the transaction
@@ -127,16 +127,12 @@ class EpochWriter:
             self._steps.open = True
 
     async def write(self, place: Place, body: bytes, count: int) -> int:
-        self._steps.check_open()
-        if count == 0:
-            raise LogProblem(f"{place}: nothing to write; expected at least one record")
-        async with self._steps.step(f"writing {count} records to {place}", f"WRITE on topic {place.topic}"):
-            with self._steps.writing():
-                async with self._turns[place]:  # whoever waits for the topic could be overtaken
-                    await self._topics.require(self._client, [place])
-                    await leader_of(self._client, place)
-                    queued = self._enqueue(place, body, count)
-                return await queued.first
+        async with self._steps.write(place, count):
+            async with self._turns[place]:  # whoever waits for the topic could be overtaken
+                await self._topics.require(self._client, [place])
+                await leader_of(self._client, place)
+                queued = self._enqueue(place, body, count)
+            return await queued.first
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         self._steps.check_open()

@@ -1,16 +1,16 @@
 """The steps of a transaction, for whichever writer takes them: in order, each with a deadline, none after one that failed."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from rater.doors.kafka.client_connection import problem_text, within
-from rater.doors.kafka.log import Fenced, LogProblem
+from rater.doors.kafka.log import Fenced, LogProblem, Place
 
 
 class Steps:
     """What is open, and what went wrong. `death` tells why the client itself has ended, where it has."""
 
-    def __init__(self, name: str, deadline_s: float, death: Callable[[], BaseException | None]) -> None:
+    def __init__(self, name: str, deadline_s: float, death: Callable[[], BaseException | None] = lambda: None) -> None:
         self.name = name
         self.tainted = False
         self.open = False  # a transaction is
@@ -26,13 +26,18 @@ class Steps:
         if not self.open and self._spoilt is None:
             raise LogProblem(f"{self.name}: no transaction is open; begin one first")
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        self._writes += 1
-        try:
-            yield
-        finally:
-            self._writes -= 1
+    @asynccontextmanager
+    async def write(self, place: Place, count: int) -> AsyncIterator[None]:
+        """The step of a batch of records; no commit while one is under way."""
+        self.check_open()
+        if count == 0:
+            raise LogProblem(f"{place}: nothing to write; expected at least one record")
+        async with self.step(f"writing {count} records to {place}", f"WRITE on topic {place.topic}"):
+            self._writes += 1
+            try:
+                yield
+            finally:
+                self._writes -= 1
 
     def check_written(self) -> None:
         if self._writes:

@@ -127,16 +127,12 @@ class KafkaWriter:
             self._steps.open = True
 
     async def write(self, place: Place, body: bytes, count: int) -> int:
-        self._steps.check_open()
-        if count == 0:
-            raise LogProblem(f"{place}: nothing to write; expected at least one record")
-        async with self._steps.step(f"writing {count} records to {place}", f"WRITE on topic {place.topic}"):
-            with self._steps.writing():
-                batch = FramedBatch(body, count, self._clock_ms())
-                async with self._turns[place]:  # whoever waits for the topic or for room could be overtaken
-                    await self._topics.require(self._producer.client, [place])
-                    written = await self._producer.send_batch(batch, place.topic, partition=place.partition)
-                first = int((await written).offset)
+        async with self._steps.write(place, count):
+            batch = FramedBatch(body, count, self._clock_ms())
+            async with self._turns[place]:  # whoever waits for the topic or for room could be overtaken
+                await self._topics.require(self._producer.client, [place])
+                written = await self._producer.send_batch(batch, place.topic, partition=place.partition)
+            first = int((await written).offset)
             if first < 0:  # the answer to a repeated request, when the broker has forgotten where it put the first
                 raise LogProblem(f"{self._name}: {place}: written twice, and the broker does not say where")
             return first
