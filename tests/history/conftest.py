@@ -9,7 +9,6 @@ import pytest
 from rater.doors.history.opening import open_history
 from rater.doors.history.store import Store
 from tests.history import postgres
-from tests.kafka.conftest import broker_possible, kafka, pytest_collection_modifyitems  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from tests.http.scene import Scene, scene
-from tests.kafka.conftest import broker_possible, kafka, pytest_collection_modifyitems  # noqa: F401
 
 
 @pytest.fixture

@@ -114,7 +114,6 @@ def as_grafana_asks(expression: str) -> str:
 
 @pytest.mark.kafka
 @pytest.mark.slow
-@pytest.mark.xdist_group("kafka")
 def test_every_panel_has_data_from_a_worker_under_load(kafka_here: KafkaCluster, tmp_path: Path):
     shape = Shape(tenants=40, calls=4_000)
     rates = write_deck(tmp_path / "deck", shape)
