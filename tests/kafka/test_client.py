@@ -20,6 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # noqa: E402
 
 from rater.doors.kafka.client import KafkaLog  # noqa: E402
 from rater.doors.kafka.client_connection import KnownTopics  # noqa: E402
+from rater.doors.kafka.client_epochs import EpochWriter, Queued  # noqa: E402
 from rater.doors.kafka.client_fetch import KafkaReader  # noqa: E402
 from rater.doors.kafka.client_member import KafkaMember  # noqa: E402
 from rater.doors.kafka.client_pump import Sizes  # noqa: E402
@@ -270,6 +271,35 @@ def test_writes_to_one_place_keep_their_order(kafka: KafkaCluster) -> None:
         await writer.commit()
         await writer.close()
         assert await visible(log, place) == sent
+
+    run(test())
+
+
+def test_a_batch_the_broker_puts_off_is_not_overtaken_by_the_next_of_its_place(
+    kafka: KafkaCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        topic, log = await new_topic(kafka, 2), log_on(kafka.bootstrap, transaction_version=2)
+        put_off: set[Place] = set()
+        send_once = EpochWriter._send_once
+
+        async def put_off_once(
+            self: EpochWriter, node: int | None, batches: dict[Place, Queued]
+        ) -> dict[Place, Queued]:
+            places = frozenset(batches)
+            if places - put_off:  # as a broker does that has not ended the transaction before
+                put_off.update(places)
+                return batches
+            return await send_once(self, node, batches)
+
+        monkeypatch.setattr(EpochWriter, "_send_once", put_off_once)
+        writer = await log.open_writer(f"client-{next(names)}")
+        await writer.begin()
+        places = [Place(topic, 0), Place(topic, 1)]
+        firsts = await asyncio.gather(*(writer.write(place, *body(b"a", b"b")) for _ in range(3) for place in places))
+        await writer.commit()
+        await writer.close()
+        assert firsts == [0, 0, 2, 2, 4, 4]
 
     run(test())
 

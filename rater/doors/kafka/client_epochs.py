@@ -128,11 +128,10 @@ class EpochWriter:
 
     async def write(self, place: Place, body: bytes, count: int) -> int:
         async with self._steps.write(place, count):
-            async with self._turns[place]:  # whoever waits for the topic could be overtaken
+            async with self._turns[place]:  # a batch the broker puts off must not be overtaken by the next of its place
                 await self._topics.require(self._client, [place])
                 await leader_of(self._client, place)
-                queued = self._enqueue(place, body, count)
-            return await queued.first
+                return await self._enqueue(place, body, count).first
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         self._steps.check_open()
@@ -189,22 +188,15 @@ class EpochWriter:
         return queued
 
     def _send_queue(self) -> None:
-        """One request for each broker and round: a request holds one batch of a place, the next one follows it."""
+        """One request for each broker; a place is in the queue at most once, for it has its turn."""
         waiting, self._queue = self._queue, []
-        while waiting:
-            rounds: defaultdict[int | None, dict[Place, Queued]] = defaultdict(dict)
-            later = []
-            for queued in waiting:
-                of_node = rounds[self._client.cluster.leader_for_partition(queued.place)]
-                if queued.place in of_node:
-                    later.append(queued)
-                else:
-                    of_node[queued.place] = queued
-            for node, batches in rounds.items():
-                task = asyncio.create_task(self._send(node, batches))
-                self._sending.add(task)
-                task.add_done_callback(self._sending.discard)
-            waiting = later
+        of_node: defaultdict[int | None, dict[Place, Queued]] = defaultdict(dict)
+        for queued in waiting:
+            of_node[self._client.cluster.leader_for_partition(queued.place)][queued.place] = queued
+        for node, batches in of_node.items():
+            task = asyncio.create_task(self._send(node, batches))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
     async def _send(self, node: int | None, batches: dict[Place, Queued]) -> None:
         """Every batch of one request gets its offset or what went wrong, however this ends."""
