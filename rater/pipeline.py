@@ -184,7 +184,7 @@ def decide_calls(
             watch_balance(news, news_tally, account_row, account, before, r, 1, call.end_ms, False)
             before = balance_of(account)
         settle(books, rules, buffer, account_row, account, call, answer, draw_rows, draw_micros, news, news_tally, r)
-        count_call(books, account_row, account, call, answer)
+        count_call(books.totals, account_row, account, call, answer)
         if balance_of(account) != before:
             watch_balance(news, news_tally, account_row, account, before, r, 1, call.end_ms, True)
         out_at = write_rated(

@@ -43,8 +43,17 @@ ACCOUNT = np.dtype(
         ("zero_crossings", np.int64),
         ("blocks", np.int64),
         ("conference_licences", np.int64),  # MCOMEETADD assigned
-        ("month", np.int64),  # month of the last call counted, and the row of its totals: a short cut
-        ("month_row", np.int64),
+        (
+            "month",
+            np.int64,
+        ),  # of the last call; what the calls of it came to that its totals do not have yet (`core.months`):
+        ("month_calls", np.int64),
+        ("month_connected", np.int64),
+        ("month_charge_micros", np.int64),
+        ("month_invoice_micros", np.int64),
+        ("month_pool_minutes", np.int64),
+        ("month_credit_minutes", np.int64),
+        ("month_late", np.int64),
         ("currency", np.int64),
         ("country", np.int64),
         ("billing_mode", np.int8),

@@ -402,7 +402,7 @@ def apply_command(
     high, low = identity(key_0, key_1, KIND_TENANT, 0, command.tenant, 0, command.tenant_length)
     account_row = find(books.accounts, high, low)
     lots = books.accounts.rows[account_row].lot_count if account_row >= 0 else 0
-    months = books.accounts.rows[account_row].open_months if account_row >= 0 else 0
+    months = books.accounts.rows[account_row].open_months + 1 if account_row >= 0 else 0
     if news.size - news_tally[0] < NEWS_PER_RECORD + lots + months or draw_rows.size < lots:
         return NEEDS_ROOM
     opens = account_row < 0 and command.kind == TENANT_OPENED

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rater.core.accounts import Books, find, likely_row, total_identity
+from rater.core.accounts import Books, find, likely_row
 from rater.core.compiled import kernel
 from rater.core.hashing import KIND_CALL, KIND_TENANT, KIND_USER, identity
-from rater.core.instants import month_of
 from rater.core.plans import PLANS
 from rater.core.seen import entry_of
 from rater.core.words import prefetch, trailing_zeros
@@ -21,7 +20,7 @@ U8 = np.uint64
 BLOCK = 32  # calls; enough to overlap the waits, few enough that nothing is pushed out again
 
 # How much of a row a call reads or writes: the names at the end are not worth fetching.
-ACCOUNT_BYTES, LOT_BYTES, USER_BYTES, FLEET_BYTES, TOTAL_BYTES = 192, 128, 256, 48, 128
+ACCOUNT_BYTES, LOT_BYTES, USER_BYTES, FLEET_BYTES = 256, 128, 256, 48
 
 
 @kernel
@@ -62,12 +61,6 @@ def name_calls(books: Books, buffer: Any, calls: Any, first: Any, last: Any) -> 
                 prefetch(books.accounts.stamps, account, 0)
                 prefetch(books.lots.stamps, books.accounts.rows[account].first_lot, 0)
                 fetch_row(books.lots.rows, books.accounts.rows[account].first_lot, LOT_BYTES)
-                month = month_of(call.start_ms)
-                if books.accounts.rows[account].month == month:
-                    prefetch(books.totals.stamps, books.accounts.rows[account].month_row, 0)
-                    fetch_row(books.totals.rows, books.accounts.rows[account].month_row, TOTAL_BYTES)
-                else:
-                    fetch_slot(books.totals.index, total_identity(account, month)[0])
                 if call.user_at >= 0:
                     call.user_high, call.user_low = identity(
                         books.key[0], books.key[1], KIND_USER, account, buffer, call.user_at, call.user_end

@@ -129,7 +129,7 @@ class State:
     def reserve(self, commands: int, calls: int) -> None:
         """Make room for what so many commands and calls could add at most."""
         need = {"accounts": commands, "lots": commands, "users": commands, "fleets": commands, "numbers": commands,
-                "pools": calls, "totals": calls}  # fmt: skip
+                "pools": calls, "totals": commands + calls}  # fmt: skip
         for name, more in need.items():
             shelf = self.shelves[name]
             wanted = int(shelf.tally[ROWS]) + more

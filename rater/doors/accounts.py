@@ -137,24 +137,42 @@ def pools_of(state: State, row: int, plans: Any) -> list[PoolLine]:
     return sorted([*used, *unused], key=lambda line: (-line.month, line.name))
 
 
+MONTH_SUMS = {  # of a row of totals -> in an account's row, for the month that is running
+    "calls": "month_calls",
+    "connected": "month_connected",
+    "charge_micros": "month_charge_micros",
+    "invoice_micros": "month_invoice_micros",
+    "pool_minutes": "month_pool_minutes",
+    "credit_minutes": "month_credit_minutes",
+    "late": "month_late",
+}
+
+
 def months_of(state: State, row: int) -> list[dict[str, Any]]:
     """What the calls of each month came to, the newest month first. `told`: its summary was announced."""
-    totals = state.rows("totals")
-    found = [
+    totals, account = state.rows("totals"), state.shelves["accounts"].rows[row]
+    sums = {
+        int(total.month): {name: int(total[name]) for name in MONTH_SUMS} for total in totals[totals.account == row]
+    }
+    told = {int(total.month) for total in totals[totals.account == row] if total.told}
+    if account.month_calls:
+        running = sums.setdefault(int(account.month), dict.fromkeys(MONTH_SUMS, 0))
+        for name, counted in MONTH_SUMS.items():
+            running[name] += int(account[counted])
+    return [
         {
-            "month": month_text(total.month),
-            "calls": int(total.calls),
-            "connected_calls": int(total.connected),
-            "charge_micros": int(total.charge_micros),
-            "invoice_micros": int(total.invoice_micros),
-            "pool_minutes": int(total.pool_minutes),
-            "credit_minutes": int(total.credit_minutes),
-            "late_calls": int(total.late),
-            "told": bool(total.told),
+            "month": month_text(month),
+            "calls": of_month["calls"],
+            "connected_calls": of_month["connected"],
+            "charge_micros": of_month["charge_micros"],
+            "invoice_micros": of_month["invoice_micros"],
+            "pool_minutes": of_month["pool_minutes"],
+            "credit_minutes": of_month["credit_minutes"],
+            "late_calls": of_month["late"],
+            "told": month in told,
         }
-        for total in totals[totals.account == row]
+        for month, of_month in sorted(sums.items(), reverse=True)
     ]
-    return sorted(found, key=lambda month: str(month["month"]), reverse=True)
 
 
 def account_object(state: State, row: int, plans: Any) -> dict[str, Any]:
