@@ -14,6 +14,7 @@ import orjson
 from rater.contract.commands import decode_commands
 from rater.contract.counts import Counts
 from rater.contract.events import Cause, Shown, call_type_text, event_of, plain, read_news
+from rater.contract.questions import questions_of
 from rater.contract.rated import LINE_ROOM, LOT_ROOM, write_rated
 from rater.contract.records import Records, SourceFault, read_calls, records_of
 from rater.contract.rejected import call_detail, encode_rejection
@@ -23,6 +24,7 @@ from rater.core.administration import APPLIED, DECK_ACTIVATED, DUPLICATE, MISPLA
 from rater.core.ahead import BLOCK, look_ahead
 from rater.core.charging import ANSWER, OUTCOMES
 from rater.core.compiled import kernel
+from rater.core.holds import end_hold_of_call
 from rater.core.months import count_call
 from rater.core.payers import Rules, settle
 from rater.core.reasons import CONFLICT, KEY_MISMATCH, UNKNOWN_TENANT, Reason
@@ -35,7 +37,7 @@ __all__ = ["Batch", "Outcome", "Records", "Respond", "SourceFault", "Workspace",
 Array = np.ndarray[Any, Any]
 
 # Why the loop over calls came back.
-DONE, OUT_FULL, NEWS_FULL, DRAW_FULL, ASKED = range(5)
+DONE, OUT_FULL, NEWS_FULL, DRAW_FULL, ASKED, ACTIVATED = range(6)
 
 # Places of the tally: outcomes first.
 T_DUPLICATES, T_POOL_MINUTES, T_CREDIT_MINUTES, T_UNKNOWN_FIELDS, T_REJECTED, T_RATED = range(6, 12)
@@ -177,6 +179,8 @@ def decide_calls(
             return r, out_at, DRAW_FULL
         remember(books.seen, books.fresh, books.seen_tally, slot, entry, check)
         touch(books.accounts, account_row)
+        if account.hold_count > 0:
+            end_hold_of_call(books, account_row, account, buffer, call)
         account.version += 1
         account.last_seen_ms = max(account.last_seen_ms, call.end_ms)
         before = balance_of(account)
@@ -306,9 +310,13 @@ def _tell(state: State, workspace: Workspace, causes: Any, outcome: Outcome) -> 
 @kernel
 def apply_commands(
     books: Books,
+    rules: Rules,
+    questions: Any,
+    buffer: Any,
     commands: Any,
     first: Any,
     stop_when_asked: Any,
+    answers: Any,
     draw_rows: Any,
     draw_micros: Any,
     news: Any,
@@ -319,10 +327,14 @@ def apply_commands(
         command = commands[r]
         if command.reason != 0:
             continue
-        ended = apply_command(books, command, draw_rows, draw_micros, news, news_tally, r)
+        ended = apply_command(
+            books, rules, questions, buffer, command, answers[0], draw_rows, draw_micros, news, news_tally, r
+        )
         if ended == NEEDS_ROOM:
             return r, NEWS_FULL
         command.reason = ended
+        if ended == APPLIED and command.kind == DECK_ACTIVATED:
+            return r + 1, ACTIVATED
         if stop_when_asked and news_tally[1] > 0:
             return r + 1, ASKED
     return commands.size, DONE
@@ -338,7 +350,32 @@ class _Commands:
     fields: list[dict[str, Any]]
     details: list[str]
     offsets: list[int]
+    questions: Any
+    buffer: Any
     told: int = 0  # how many of them the outcome knows of
+
+    @staticmethod
+    def decoded(raws: list[bytes], keys: list[bytes | None], offsets: list[int], activations: bool) -> "_Commands":
+        rows, fields, details = decode_commands(raws, keys, activations)
+        return _Commands(raws, keys, rows, fields, details, offsets, *questions_of(rows, fields))
+
+
+class _InForce:
+    """The rules that the log has put in force so far. Only who needs them looks them up: a replay may not have them all."""
+
+    def __init__(self, rules: Rules, activate: Activate | None) -> None:
+        self._rules, self._activate, self._known = rules, activate, 0
+
+    def after(self, activations: list[dict[str, Any]]) -> Rules:
+        """Raises what `activate` raises."""
+        if self._activate is not None and len(activations) > self._known:
+            self._rules, self._known = self._activate(activations[-1]), len(activations)
+        return self._rules
+
+    @property
+    def last(self) -> Rules:
+        """The last that somebody looked up, for commands that nothing rates."""
+        return self._rules
 
 
 def _note_commands(commands: _Commands, upto: int, partition: int, outcome: Outcome) -> None:
@@ -370,6 +407,7 @@ def _run_commands(
     partition: int,
     workspace: Workspace,
     respond: Respond | None,
+    in_force: _InForce,
     outcome: Outcome,
     commands: _Commands,
     calls_left: int,
@@ -384,9 +422,13 @@ def _run_commands(
     while why != DONE:
         done, why = apply_commands(
             state.books(),
+            in_force.after(outcome.activations) if commands.questions.size else in_force.last,
+            commands.questions,
+            commands.buffer,
             commands.rows,
             done,
             respond is not None,
+            workspace.answer,
             workspace.draw_rows,
             workspace.draw_micros,
             workspace.news,
@@ -401,7 +443,7 @@ def _run_commands(
         _note_commands(commands, done, partition, outcome)
         if respond is not None:
             requests = outcome.requests[asked:]
-            answers = _respond(state, partition, workspace, respond, outcome, requests, calls_left, in_a_row)
+            answers = _respond(state, partition, workspace, respond, in_force, outcome, requests, calls_left, in_a_row)
             commands.offsets[done:] = [offset + answers for offset in commands.offsets[done:]]
 
 
@@ -410,6 +452,7 @@ def _respond(
     partition: int,
     workspace: Workspace,
     respond: Respond,
+    in_force: _InForce,
     outcome: Outcome,
     requests: list[dict[str, Any]],
     calls_left: int,
@@ -420,9 +463,8 @@ def _respond(
     for request in requests:
         raw = respond(request, in_a_row + 1)
         state.reserve(1, calls_left)
-        rows, fields, details = decode_commands([raw])
-        answer = _Commands([raw], [None], rows, fields, details, [outcome.segments[-1][1]])
-        _run_commands(state, partition, workspace, respond, outcome, answer, calls_left, in_a_row + 1)
+        answer = _Commands.decoded([raw], [None], [outcome.segments[-1][1]], False)
+        _run_commands(state, partition, workspace, respond, in_force, outcome, answer, calls_left, in_a_row + 1)
     return outcome.segments[-1][1] - before
 
 
@@ -441,6 +483,7 @@ def decide_commands(
     batch: Batch,
     workspace: Workspace,
     respond: Respond | None,
+    in_force: _InForce,
     outcome: Outcome,
     activations: bool = False,
 ) -> None:
@@ -448,17 +491,17 @@ def decide_commands(
     records = batch.commands
     raws = [records.raw(place) for place in range(records.count)]
     keys = [records.key(place) for place in range(records.count)]
-    rows, fields, details = decode_commands(raws, keys, activations)
-    commands = _Commands(raws, keys, rows, fields, details, records.offsets.tolist())
+    commands = _Commands.decoded(raws, keys, records.offsets.tolist(), activations)
     if batch.home is not None:
         _set_aside(batch, commands, outcome)
-    _run_commands(state, batch.partition, workspace, respond, outcome, commands, batch.calls.count)
+    _run_commands(state, batch.partition, workspace, respond, in_force, outcome, commands, batch.calls.count)
 
 
 def decide_cdrs(
-    state: State, rules: Rules, batch: Batch, workspace: Workspace, respond: Respond | None, outcome: Outcome
+    state: State, in_force: _InForce, batch: Batch, workspace: Workspace, respond: Respond | None, outcome: Outcome
 ) -> None:
     """Rate and charge the batch's calls in order."""
+    rules = in_force.after(outcome.activations)
     records = batch.calls
     rows, buffer = read_calls(records, batch.faults, workspace.scan_scratch)
     text_room = workspace.text_room(rules)
@@ -515,7 +558,7 @@ def decide_cdrs(
             _tell(state, workspace, cause, outcome)
             _turn(outcome, int(records.offsets[done - 1]) + 1)
             requests = outcome.requests[asked:]
-            _respond(state, batch.partition, workspace, respond, outcome, requests, records.count - done)
+            _respond(state, batch.partition, workspace, respond, in_force, outcome, requests, records.count - done)
     _turn(outcome, int(records.offsets[done - 1]) + 1)
     _tell(state, workspace, cause, outcome)
     outcome.calls, outcome.buffer = rows, buffer
@@ -559,16 +602,15 @@ def decide(
     `respond` turns a recharge request into the command that answers it. The answer is applied right behind the record that
     asked, so the size of a batch changes nothing; doors whose answers come through the log leave it out.
     """
-    workspace = workspace or Workspace()
+    workspace, in_force = workspace or Workspace(), _InForce(rules, activate)
     outcome = Outcome()
     outcome.segments.append([batch.first_command, batch.first_command, batch.first_call, batch.first_call])
     state.reserve(batch.commands.count, batch.calls.count)
     if batch.commands.count:
-        decide_commands(state, batch, workspace, respond, outcome, activate is not None)
-    if activate is not None and outcome.activations:
-        rules = activate(outcome.activations[-1])
+        decide_commands(state, batch, workspace, respond, in_force, outcome, activate is not None)
+    in_force.after(outcome.activations)  # what cannot be put in force stops the partition, calls or not
     if batch.calls.count:
-        decide_cdrs(state, rules, batch, workspace, respond, outcome)
+        decide_cdrs(state, in_force, batch, workspace, respond, outcome)
     if len(outcome.segments) > 1 and outcome.segments[-1][0] == outcome.segments[-1][1]:
         outcome.segments.pop()  # nothing came after the last call
     return outcome

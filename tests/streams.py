@@ -431,6 +431,12 @@ def bad_command_field(rng: random.Random, record: Row) -> bytes:
         "enabled": [1, 0, "yes"],
         "contacts": [5, "a@b.c", {}, {"email": "a@b.c"}, [None], ["a@b.c"], [[]], [{}], [{"email": "a@b.c"}] * 51],
         "reason": [*BAD_TEXTS, 5],
+        "call_id": [*BAD_TEXTS, "", "a\nb", "x" * 129, 5],
+        "call_type": ["USER_OUT", "", "fax", 1],
+        "caller": [*BAD_NUMBERS, 5],
+        "callee": [*BAD_NUMBERS, 5],
+        "seconds": [0, -1, 86_401, "60", True],
+        "hold_seconds": [0, -1, 172_801, "60", False],
     }
     name = rng.choice([name for name in record if name not in undecided(record)])
     if name.endswith("_micros"):
@@ -452,6 +458,10 @@ def missing_command_field(rng: random.Random, record: Row) -> bytes:
         optional.add("country")
     if record.get("billing_mode") == "prepaid":
         optional.add("overage")
+    if record["type"] == "call.authorize":
+        optional |= {"caller", "seconds", "hold_seconds"}
+        if not record["call_type"].startswith(("user_", "conf_")):
+            optional.add("user")
     name = rng.choice([key for key in record if key not in optional])
     if rng.random() < 0.4:
         return compact({**record, name: None})
@@ -656,6 +666,7 @@ class Writer:
             self.add_funds, self.add_funds, self.add_funds, self.add_funds, self.answer_recharge, self.answer_recharge,
             self.answer_recharge, self.fail_recharge, self.fail_recharge, self.configure_recharge, self.adjust,
             self.adjust, self.tick, self.tick, self.tick, self.tick, self.set_contacts, self.resend_rejected, self.open_again,
+            *[self.authorize] * 8,
         ]  # fmt: skip
         rng.choice(makers)(tenant)
 
@@ -806,6 +817,23 @@ class Writer:
             contacts[rng.randrange(len(contacts))] |= rng.choice(BAD_CONTACTS)
         self.give(tenant, "contacts.set", contacts=contacts)
 
+    def authorize(self, tenant: str) -> None:
+        """A call to come, long or short; sometimes of an id that has a hold, or when a hold expires."""
+        rng = self.rng
+        call = self.call_record()
+        fields: Row = {name: call[name] for name in ("call_type", "user", "caller", "callee") if name in call}
+        holds = self.twin.accounts[tenant]["holds"]
+        names = [f"call-{self.ids}", f'J\u00f6rg/"{self.ids}\\', f"{self.ids}@edge1"]
+        fields["call_id"] = rng.choice(names) if not holds or rng.random() < 0.9 else rng.choice(list(holds))
+        if rng.random() < 0.8:
+            fields["seconds"] = rng.choice([1, 59, 60, 61, 600, 3_600, 40_000, 86_400])
+        if rng.random() < 0.5:
+            fields["hold_seconds"] = rng.choice([1, 3_600, 86_400, 172_800])
+        if holds and rng.random() < 0.1:
+            self.now = max(self.now, rng.choice(list(holds.values()))["expires_ms"] - rng.choice([0, 1]))
+            fields["at"] = instant_text(self.now)
+        self.give(tenant, "call.authorize", **fields)
+
     def resend_rejected(self, _tenant: str) -> None:
         """Bytes that were rejected once: their cause may be gone by now."""
         if self.twin.rejected_commands:
@@ -917,6 +945,9 @@ class Writer:
             if rng.random() < 0.5:
                 del record["user"]
         self.unconnect(record)
+        holds = self.twin.accounts[tenant]["holds"] if tenant in self.twin.accounts else {}
+        if holds and rng.random() < 0.5:
+            record["call_id"] = rng.choice(list(holds))
         if rng.random() < 0.4:
             record |= {"source": "freeswitch", "switch": "sw1"}
         if rng.random() < 0.1:

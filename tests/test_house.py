@@ -41,7 +41,7 @@ FLOORS = {
     # shapes
     "calls": 1, "deck": 1, "accounts": 1, "plans": 1,
     # decides
-    "seen": 2, "state": 2, "prefixes": 2, "rating": 2, "charging": 2, "thresholds": 2, "payers": 2, "months": 2, "ahead": 2, "administration": 2,
+    "seen": 2, "state": 2, "prefixes": 2, "rating": 2, "charging": 2, "thresholds": 2, "payers": 2, "months": 2, "holds": 2, "authorizing": 2, "ahead": 2, "administration": 2,
 }  # fmt: skip
 
 COMPILER = {"numpy", "numba", "llvmlite"}

@@ -85,9 +85,17 @@ def test_the_engine_and_the_twin_agree_on_every_field(seed: int, tmp_path: Path)
     for tenant in twin.accounts:
         row = account_row(state, tenant)
         ours_told, theirs_told = account_object(state, row, plans), twin.balance(tenant)
-        for name in ("balance_micros", "debt_micros", "invoice_micros", "account_version", "currency"):
+        for name in (
+            "balance_micros",
+            "held_micros",
+            "open_calls",
+            "debt_micros",
+            "invoice_micros",
+            "account_version",
+            "currency",
+        ):
             assert ours_told[name] == theirs_told[name], f"{tenant}: {name}"
         lots = [{k: lot[k] for k in ("lot_id", "left_micros", "expires_at")} for lot in ours_told["lots"]]
         assert lots == theirs_told["lots"]
-        used = {pool["pool"]: pool for pool in ours_told["pools"] if pool["used"]}
-        assert used == {pool["pool"]: pool for pool in theirs_told["pools"] if pool["used"]}
+        used = {pool["pool"]: pool for pool in ours_told["pools"] if pool["used"] or pool["held"]}
+        assert used == {pool["pool"]: pool for pool in theirs_told["pools"] if pool["used"] or pool["held"]}

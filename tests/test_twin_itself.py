@@ -262,7 +262,7 @@ def test_us_and_puerto_rico_share_one_pool_and_canada_is_domestic_to_both() -> N
     rated = book.call(TORONTO, 4 * 60_000, user="pr")
     pool = "US/MCOPSTN1/domestic/2026-11"
     assert look(rated, "outcome", "pool", "destination_context") == ("pooled", pool, "Domestic")
-    assert book.balance["pools"] == [{"pool": pool, "capacity": 10, "used": 10, "left": 0}]
+    assert book.balance["pools"] == [{"pool": pool, "capacity": 10, "used": 10, "left": 0, "held": 0}]
 
 
 def test_a_pool_announces_eighty_and_a_hundred_percent_once() -> None:
@@ -320,7 +320,7 @@ def test_licences_taken_away_shrink_the_pool_but_never_below_nothing() -> None:
     book.call(NEW_YORK, 7 * 60_000)
     book.do("licence.removed", user="b", plan="MCOPSTN1")
     assert look(book.call(NEW_YORK, 60_000), *MONEY) == ("charged", 0, 1, 20_500)
-    assert book.balance["pools"][0] | {"pool": ""} == {"pool": "", "capacity": 5, "used": 7, "left": 0}
+    assert book.balance["pools"][0] | {"pool": ""} == {"pool": "", "capacity": 5, "used": 7, "left": 0, "held": 0}
 
 
 def test_the_allotment_is_that_of_the_calls_start() -> None:

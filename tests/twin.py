@@ -9,6 +9,8 @@ comment says "reading:" and names the choice.
 
 import ast
 import base64
+import bisect
+import copy
 import csv
 import io
 import json
@@ -60,13 +62,14 @@ COMMAND_FIELDS = {
     "recharge.failed": ("recharge_id", "reason"),
     "account.adjusted": ("amount_micros", "reason"),
     "clock.ticked": (),
+    "call.authorize": ("call_id", "call_type", "user", "caller", "callee", "seconds", "hold_seconds"),
     "contacts.set": ("contacts",),
 }
 EVENT_TYPES = (
     "rater.pool.reached", "rater.recharge.requested", "rater.recharge.succeeded", "rater.recharge.failed",
     "rater.balance.zero", "rater.service.blocked", "rater.service.restored", "rater.lot.expired", "rater.rate.missing",
     "rater.contacts.set", "rater.lot.expiring", "rater.month.closed",
-)  # fmt: skip
+)  # that a contact may ask for: answers to a switch are none of them (d.39)  # fmt: skip
 CREDIT_CALL_TYPES = [*USER_OUT, "conf_out", "conf_in", "ucap_out", "ucap_in", "unassigned_in"]
 ZONE_A_COUNTRIES = """
     AU AT BE BR BG CA CN HR CZ DK EE FI FR DE GR HK HU IN IE IT JP LU MY MX NL NZ NO PL PT PR RO RU SG SK SI ZA KR ES
@@ -455,6 +458,9 @@ def check_command(record: Row) -> None:
     # reading: `by` and `reason` are required, because the contract calls neither optional.
     for name in ("at", "by"):
         check_field(record, name, required=True)
+    if kind == "call.authorize":
+        check_question(record)
+        return
     for name in COMMAND_FIELDS[kind]:
         if name.endswith("_micros"):
             check_amount(record, kind, name)
@@ -468,6 +474,22 @@ def check_command(record: Row) -> None:
     expires_at: Any = record.get("expires_at") if kind == "funds.added" else None
     if expires_at is not None and instant_ms(expires_at) <= instant_ms(record["at"]):
         raise Refused("bad_field", "expires_at")  # reading: `bad_field`, not `bad_times`
+
+
+def check_question(record: Row) -> None:
+    """d.39: a call as its record will tell it, and two lengths of time."""
+    call_id = record.get("call_id")
+    if call_id is None:
+        raise Refused("missing_field", "call_id")
+    if not is_text(call_id):
+        raise Refused("bad_field", "call_id")
+    check_field(record, "call_type", required=True)
+    check_field(record, "user", required=record["call_type"].startswith(("user_", "conf_")))
+    check_field(record, "caller", required=False)
+    check_field(record, "callee", required=True)
+    for name, most in (("seconds", 86_400), ("hold_seconds", 172_800)):
+        if record.get(name) is not None and not is_integer(record[name], 1, most):
+            raise Refused("bad_field", name)
 
 
 def check_key(record: Row, key: bytes | None) -> None:
@@ -695,6 +717,7 @@ class Twin:
         account["version"] += 1
         self.now = {"cause": "call", "input": [0, offset], "at": instant_ms(call["end"])}
 
+        account["holds"].pop(call.get("call_id"), None)
         self.expire_lots(account)
         before = balance(account)
         answer = self.rate(account, call)
@@ -998,7 +1021,99 @@ class Twin:
             contacts = contacts_told(command["contacts"])
             self.emit(account, "contacts.set", command["command_id"], contacts=contacts)
         elif kind == "clock.ticked":
+            self.expire_holds(account, at)
             self.tick(account, at)
+        elif kind == "call.authorize":
+            self.expire_holds(account, at)
+            self.authorize(account, command)
+
+    # ---- a call that wants to begin (d.39)
+
+    def expire_holds(self, account: Row, at: int) -> None:
+        """The youngest first."""
+        for call_id, hold in reversed(list(account["holds"].items())):
+            if hold["expires_ms"] <= at:
+                del account["holds"][call_id]
+                account["expired_holds"] += 1
+                told = {"call_id": call_id, **self.told_of_hold(account, hold)}
+                self.emit(account, "authorization.expired", account["expired_holds"], **told)
+
+    def told_of_hold(self, account: Row, hold: Row) -> Row:
+        return {
+            "pool": hold["pool"],
+            "pool_minutes": hold["pool_minutes"],
+            "amount_micros": hold["micros"],
+            "expires_at": instant_text(hold["expires_ms"]),
+            "held_micros": held_micros(account),
+            "balance_micros": balance(account),
+            "currency": account["currency"],
+        }
+
+    def authorize(self, account: Row, command: Row) -> None:
+        """The longest call that could be paid if every call that is held for had ended already, at its full length."""
+        account["holds"].pop(command["call_id"], None)
+        wanted = command.get("seconds") or 3_600
+        problems = [self.if_it_lasted(account, command, seconds)["problem"] for seconds in (1, wanted)]
+        granted = wanted
+        if problems[0] is not None:
+            granted = 0
+        elif problems[1] is not None:
+            # What can be paid for a length can be paid for any shorter one.
+            granted = bisect.bisect_left(
+                range(1, wanted), True, key=lambda s: self.if_it_lasted(account, command, s)["problem"] is not None
+            )
+        who = {"call_id": command["call_id"], "call_type": command["call_type"]}
+        if granted == 0:
+            facts = {"held_micros": held_micros(account), "balance_micros": balance(account)}
+            facts |= {"reason": problems[0], "currency": account["currency"]}
+            self.emit(account, "call.refused", command["command_id"], **who, **facts)
+            return
+        found = self.if_it_lasted(account, command, granted)
+        hold_ms = 1000 * (command.get("hold_seconds") or wanted + 300)
+        hold = {"expires_ms": instant_ms(command["at"]) + hold_ms}
+        hold |= {name: found[name] for name in ("pool", "pool_minutes", "micros")}
+        account["holds"][command["call_id"]] = hold
+        if hold["pool"] is not None:
+            account["used"].setdefault(hold["pool"], 0)
+            account["pool_shape"].setdefault(hold["pool"], found["shape"])
+        told = {"payer": found["payer"], "seconds": granted, **self.told_of_hold(account, hold)}
+        self.emit(account, "call.authorized", command["command_id"], **who, **told)
+
+    def if_it_lasted(self, account: Row, command: Row, seconds: int) -> Row:
+        """Rate a call of so many seconds on a copy of the books in which all that is held is spent."""
+        copied = ("lots", "used", "pool_shape")
+        spent = account | {name: copy.deepcopy(account[name]) for name in copied}
+        for hold in account["holds"].values():
+            if hold["pool"] is not None:
+                spent["used"][hold["pool"]] = spent["used"].get(hold["pool"], 0) + hold["pool_minutes"]
+        debit(spent, min(held_micros(account), sum(lot["left"] for lot in spent["lots"])), to_invoice=False)
+        call: Row = {"user": None, "caller": None} | command
+        call |= {"start": command["at"], "answer": command["at"], "billable_ms": 1000 * seconds}
+        call |= {"disposition": "answered"}
+        answer = self.rate(spent, call)
+        charge, pool_minutes = answer.get("charge", 0), answer.get("pool_minutes", 0)
+        overage = account["billing_mode"] == "post_usage" and account["overage"]
+        problem = None
+        if answer["outcome"] == "freecall":
+            problem = "no_rate"
+        elif charge and "no_credit_licence" in self.flags(spent, call, answer, 0):
+            problem = "no_credit_licence"
+        elif (
+            answer.get("debt", 0)
+            or (answer.get("invoice", 0) and not overage)
+            or (call["call_type"] == "unassigned_in" and not charge and not overage and balance(account) <= 0)
+        ):
+            problem = "no_credit"
+        by_credits = "invoice" if overage and answer.get("credit_minutes", 0) else "credits" if charge else ""
+        payers = [name for name in ("pool" if pool_minutes else "", by_credits) if name]
+        return {
+            "problem": problem,
+            "payer": "_and_".join(payers) or "nobody",
+            "pool": answer.get("pool"),
+            "pool_minutes": pool_minutes,
+            "micros": 0 if overage else charge,
+            "shape": spent["pool_shape"].get(answer.get("pool")),
+        }
 
     def tick(self, account: Row, at: int) -> None:
         """d.9 (c): lots that will expire, then months that are closed and were not told."""
@@ -1205,7 +1320,9 @@ class Twin:
                 if plan == "MCOPSTN8":  # reading: nothing is left to a user who no longer holds it there
                     held = account["licences"].get((name.split("/", 4)[4], plan))
                     capacity = capacity if held is not None and pool_country(held) == country else 0
-            pools.append({"pool": name, "capacity": capacity, "used": used, "left": max(capacity - used, 0)})
+            held = sum(hold["pool_minutes"] for hold in account["holds"].values() if hold["pool"] == name)
+            left = max(capacity - used, 0)
+            pools.append({"pool": name, "capacity": capacity, "used": used, "left": left, "held": held})
         lots = [
             {
                 "lot_id": lot["lot_id"],
@@ -1218,6 +1335,8 @@ class Twin:
             "tenant": tenant,
             "currency": account["currency"],
             "balance_micros": balance(account),
+            "held_micros": held_micros(account),
+            "open_calls": len(account["holds"]),
             "debt_micros": account["debt"],
             "invoice_micros": account["invoice"],
             "lots": lots,
@@ -1254,6 +1373,8 @@ def opened(command: Row) -> Row:
         "missing": set(),  # (digits, day)
         "months": {},  # month of `start` -> what its calls came to
         "months_told": set(),
+        "holds": {},  # call id -> what is kept for the call; the youngest last
+        "expired_holds": 0,
         "recharge": {
             "enabled": False,
             "trigger_micros": 0,
@@ -1271,6 +1392,10 @@ def opened(command: Row) -> Row:
 def balance(account: Row) -> int:
     in_lots: int = sum(lot["left"] for lot in account["lots"])
     return in_lots - int(account["debt"])
+
+
+def held_micros(account: Row) -> int:
+    return sum(hold["micros"] for hold in account["holds"].values())
 
 
 def add_money(account: Row, lot_id: str, amount: int, at: int, expires: int | None) -> None:

@@ -15,8 +15,10 @@ that begin with `!` are the events of the line above them, in order. Once a stor
     contacts  a@b.example https://hooks.example/x   the whole list; tick: time passed
     call      +12125550123 61s -> charged 0.0410 minutes=0+2 lots=lot-1:0.0410 balance=4.959
     ! pool.reached percent=80
+    ask       c1 +12125550123 10m hold=1h          may it start? answered by an event; a call with call_id=c1 ends the hold
+    ! call.authorized payer=credits seconds=600 amount=0.2050
 
-A call is a `user_out` of user `u` at the story's instant unless the line says `type=`, `by=`, `from=`, `at=`, `rang=`.
+A call, made or asked about, is a `user_out` of user `u` at the story's instant unless the line says `type=`, `by=`, `from=`, `at=`, `rang=`.
 """
 
 import functools
@@ -233,6 +235,8 @@ class Bench:
         return {
             "balance_micros": int(account.lots_micros - account.debt_micros),
             "debt_micros": int(account.debt_micros),
+            "held_micros": int(account.held_micros),
+            "open_calls": int(account.hold_count),
             "invoice_micros": int(account.invoice_micros),
             "lots": {lot["lot_id"]: lot["left_micros"] for lot in lots_of(self.state, row)},
             "expires": {lot["lot_id"]: lot["expires_at"] for lot in lots_of(self.state, row)},
@@ -260,7 +264,7 @@ def call_record(record_id: str, callee: str = "+12125550123", ms: int = 60_000, 
 MONEY_KEYS = {
     "balance": "balance_micros", "debt": "debt_micros", "invoice": "invoice_micros", "fee": "connection_fee_micros",
     "charge": "charge_micros", "amount": "amount_micros", "trigger": "trigger_micros", "forfeited": "forfeited_micros",
-    "left": "left_micros",
+    "left": "left_micros", "held": "held_micros",
 }  # fmt: skip
 REASONS = frozenset(
     """not_json not_an_object too_large duplicate_key bad_field missing_field bad_times key_mismatch unknown_tenant conflict
@@ -478,6 +482,19 @@ def _recharge(words: list[str], options: dict[str, str]) -> Made:
     }
 
 
+def _ask(words: list[str], options: dict[str, str]) -> Made:
+    call_id, callee, *longest = words
+    fields: Row = {"call_id": call_id, "callee": callee, "call_type": options.get("type", "user_out")}
+    fields["user"] = None if options.get("by") == "nobody" else options.get("by", "u")
+    if longest:
+        fields["seconds"] = duration_ms(longest[0]) // 1000
+    if "hold" in options:
+        fields["hold_seconds"] = duration_ms(options["hold"]) // 1000
+    if "from" in options:
+        fields["caller"] = options["from"]
+    return "call.authorize", fields
+
+
 def _contact(address: str) -> Row:
     return {"webhook" if "://" in address else "email": address}
 
@@ -492,6 +509,7 @@ COMMANDS: dict[str, Callable[[list[str], dict[str, str]], Made]] = {
     "fail": lambda words, _: ("recharge.failed", {"recharge_id": words[0], "reason": "card declined"}),
     "adjust": lambda words, _: ("account.adjusted", {"amount_micros": micros(words[0]), "reason": "goodwill"}),
     "tick": lambda _, __: ("clock.ticked", {}),
+    "ask": _ask,
     "contacts": lambda words, _: ("contacts.set", {"contacts": [_contact(word) for word in words]}),
 }
 

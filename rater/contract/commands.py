@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
 
 from rater.contract.contacts import BadContacts, read_contacts
+from rater.contract.questions import TYPE_CODES as CALL_TYPE_CODES
+from rater.contract.questions import json_text
 from rater.contract.reader import read_slowly
+from rater.contract.scanner import NEEDS_USER
 from rater.core.administration import (
     ACCOUNT_ADJUSTED,
+    CALL_AUTHORIZE,
     COMMAND,
     COMMAND_TYPES,
     CONTACTS_SET_COMMAND,
@@ -40,6 +43,10 @@ TYPE_CODES = {name: code for code, name in enumerate(COMMAND_TYPES)}
 PLAN_CODES = {name: code for code, name in enumerate(PLANS)}
 NUMBER_TYPE_CODES = {"user": 0, "service": 1, "toll_free": 2}
 BILLING_CODES = {"prepaid": 0, "post_usage": 1}
+
+# How long an authorized call may last, unless the question says otherwise, and how much longer its record may take to come.
+CALL_SECONDS, CALL_SECONDS_MAX = 3_600, 86_400
+HOLD_LONGER_S, HOLD_SECONDS_MAX = 300, 172_800
 
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PRINTABLE = re.compile(r"[ -~]{1,128}")
@@ -117,13 +124,14 @@ def _country(fields: dict[str, Any], name: str) -> int:
     return ord(text[0]) * 256 + ord(text[1])
 
 
-def _user(fields: dict[str, Any]) -> bytes:
-    value = fields.get("user")
+def _named(fields: dict[str, Any], name: str) -> bytes:
+    """A user or call id, in JSON text form."""
+    value = fields.get(name)
     if value is None:
-        raise _missing("user")
+        raise _missing(name)
     if not isinstance(value, str) or not 1 <= len(value.encode("utf-8", "replace")) <= 128 or _CONTROL.search(value):
-        raise _bad("user", "1 to 128 bytes of text without control characters")
-    return orjson.dumps(value)[1:-1]
+        raise _bad(name, "1 to 128 bytes of text without control characters")
+    return json_text(value)
 
 
 def _free_text(fields: dict[str, Any], name: str, required: bool) -> None:
@@ -141,6 +149,24 @@ def _contacts(fields: dict[str, Any]) -> list[dict[str, Any]]:
         return read_contacts(fields["contacts"])
     except BadContacts as bad:
         raise _bad(bad.place, bad.expected) from None
+
+
+def _question(row: Any, fields: dict[str, Any]) -> None:
+    """The call that is asked about; `contract.questions` makes a row of it."""
+    _named(fields, "call_id")
+    call_type = _choice(fields, "call_type", CALL_TYPE_CODES)
+    if fields.get("user") is not None or NEEDS_USER[call_type]:
+        _named(fields, "user")
+    if fields.get("caller") is not None:
+        _text(fields, "caller", _NUMBER, "+ and 3 to 15 digits")
+    _text(fields, "callee", _NUMBER, "+ and 3 to 15 digits")
+    row.seconds = CALL_SECONDS
+    if fields.get("seconds") is not None:
+        row.seconds = _integer(fields, "seconds", 1, CALL_SECONDS_MAX)
+    hold_s = int(row.seconds) + HOLD_LONGER_S
+    if fields.get("hold_seconds") is not None:
+        hold_s = _integer(fields, "hold_seconds", 1, HOLD_SECONDS_MAX)
+    row.expires_ms = int(row.at_ms) + 1000 * hold_s
 
 
 def recharge_number(tenant: str, recharge_id: str) -> int:
@@ -161,7 +187,7 @@ def _type_fields(row: Any, kind: int, fields: dict[str, Any], tenant: str, comma
         row.flag = _truth(fields, "overage") if "overage" in fields and fields["overage"] is not None else 0
         return b""
     if kind in (LICENCE_ASSIGNED, LICENCE_REMOVED):
-        text = _user(fields)
+        text = _named(fields, "user")
         row.plan = _choice(fields, "plan", PLAN_CODES)
         optional = kind == LICENCE_REMOVED and fields.get("country") is None
         row.country = 0 if optional else _country(fields, "country")
@@ -199,6 +225,8 @@ def _type_fields(row: Any, kind: int, fields: dict[str, Any], tenant: str, comma
             raise _bad("amount_micros", "an amount other than 0")
         _free_text(fields, "reason", True)
         return f"adj-{command_id}".encode()
+    elif kind == CALL_AUTHORIZE:
+        _question(row, fields)
     elif kind == CONTACTS_SET_COMMAND:
         fields["contacts"] = _contacts(fields)
     return b""

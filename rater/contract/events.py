@@ -11,12 +11,17 @@ import numpy as np
 import orjson
 
 from rater.contract.rated import put_pool_name
+from rater.core.authorizing import PAYERS, REFUSALS
 from rater.core.calls import CALL_TYPES, REFUSED_WITHOUT_CREDIT
+from rater.core.holds import HELD
 from rater.core.instants import DAY_MS, NEVER_MS, day_text, instant_text, month_text
 from rater.core.months import CALLS, CHARGE, CONNECTED, CREDIT_MINUTES, INVOICE, LATE, POOL_MINUTES
 from rater.core.thresholds import (
     BALANCE_ZERO,
+    CALL_AUTHORIZED,
+    CALL_REFUSED,
     CONTACTS_SET,
+    HOLD_EXPIRED,
     LOT_EXPIRED,
     LOT_EXPIRING,
     MONTH_CLOSED,
@@ -44,7 +49,13 @@ EVENT_TYPES = {
     CONTACTS_SET: "contacts.set",
     LOT_EXPIRING: "lot.expiring",
     MONTH_CLOSED: "month.closed",
+    CALL_AUTHORIZED: "call.authorized",
+    CALL_REFUSED: "call.refused",
+    HOLD_EXPIRED: "authorization.expired",
 }
+
+# Told to the switch that asked, thousands an hour: no contact is told of them.
+ANSWERS = frozenset({CALL_AUTHORIZED, CALL_REFUSED, HOLD_EXPIRED})
 
 
 class News(NamedTuple):
@@ -216,6 +227,35 @@ def _rate_missing(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details
     return f"{digits}/{day}", told
 
 
+def _held(news: Any, shown: Shown) -> dict[str, Any]:
+    """What a hold keeps, and what all holds of the account keep after this."""
+    return {
+        "pool": pool_name(shown.pools[news.pool], shown.users) if news.pool >= 0 else None,
+        "pool_minutes": int(news.used),
+        "amount_micros": int(news.amount_micros),
+        "expires_at": instant_text(news.until_ms),
+        "held_micros": int(news.totals[HELD]),
+    }
+
+
+def _call_authorized(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    command = cause.command or {}
+    told = {k: command.get(k) for k in ("call_id", "call_type")}
+    granted = {"payer": PAYERS[int(news.capacity)], "seconds": int(news.number)}
+    return str(command.get("command_id")), told | granted | _held(news, shown) | _money(news, shown)
+
+
+def _call_refused(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    command = cause.command or {}
+    told = {k: command.get(k) for k in ("call_id", "call_type")}
+    why = {"reason": REFUSALS[int(news.capacity)], "held_micros": int(news.totals[HELD])}
+    return str(command.get("command_id")), told | why | _money(news, shown)
+
+
+def _hold_expired(news: Any, shown: Shown, tenant: str, cause: Cause) -> Details:
+    return str(int(news.number)), {"call_id": json_name(news)} | _held(news, shown) | _money(news, shown)
+
+
 _TELL: dict[int, Callable[[Any, Shown, str, Cause], Details]] = {
     POOL_REACHED: _pool_reached,
     RECHARGE_REQUESTED: _recharge_requested,
@@ -229,6 +269,9 @@ _TELL: dict[int, Callable[[Any, Shown, str, Cause], Details]] = {
     CONTACTS_SET: _contacts_set,
     LOT_EXPIRING: _lot_expiring,
     MONTH_CLOSED: _month_closed,
+    CALL_AUTHORIZED: _call_authorized,
+    CALL_REFUSED: _call_refused,
+    HOLD_EXPIRED: _hold_expired,
 }
 
 

@@ -34,7 +34,7 @@ FIELDS = (
     "call_id", "conference_id", "source", "switch", "forwarded_by",
 )  # fmt: skip
 RECORD_ID, TENANT, CALL_TYPE, USER, CALLER, CALLEE, START, ANSWER, END, BILLABLE, DISPOSITION = range(11)
-FIRST_OPTIONAL = 11
+FIRST_OPTIONAL = CALL_ID = 11
 FIELD_COUNT = len(FIELDS)
 WHOLE_RECORD = -1
 
@@ -419,6 +419,9 @@ def check_fields(buffer: Any, kinds: Any, starts: Any, ends: Any, call: Any) -> 
         kind = kinds[field]
         if kind != ABSENT and kind != STRING and kind != NULL:
             return BAD_FIELD, field
+    call.call_id_at, call.call_id_end = -1, -1
+    if kinds[CALL_ID] == STRING:
+        call.call_id_at, call.call_id_end = starts[CALL_ID], ends[CALL_ID]
     return READ, WHOLE_RECORD
 
 

@@ -1,7 +1,7 @@
-"""The rows of the state: accounts, lots, users' licences, fleets of licences, pools, numbers and totals of months.
+"""The rows of the state: accounts, lots, users' licences, fleets of licences, pools, numbers, totals of months and holds.
 
 A shelf is one kind of row in a record array, found through an open-addressing index of (hash tag, row number). Rows are
-added and changed, never moved and never deleted: what ends is marked so, and a free lot row is used again. Every row is
+added and changed, never moved and never deleted: what ends is marked so, and the row of a lot or hold that ended is used again. Every row is
 self-contained bytes, so a snapshot of a shelf is its array and a changelog record is one row.
 """
 
@@ -54,6 +54,7 @@ ACCOUNT = np.dtype(
         ("month_pool_minutes", np.int64),
         ("month_credit_minutes", np.int64),
         ("month_late", np.int64),
+        ("hold_count", np.int64),
         ("currency", np.int64),
         ("country", np.int64),
         ("billing_mode", np.int8),
@@ -66,6 +67,10 @@ ACCOUNT = np.dtype(
         ("name", np.uint8, (64,)),
         ("first_open_month", np.int64),  # totals not told yet, the earliest month first; -1 for none
         ("open_months", np.int64),
+        ("first_hold", np.int64),  # of its open holds, or -1
+        ("held_micros", np.int64),  # what they hold together
+        ("next_hold_ms", np.int64),  # no hold expires before
+        ("expired_holds", np.int64),  # so far
     ],
     align=True,
 )
@@ -119,6 +124,7 @@ POOL = np.dtype(
         ("scope", np.int64),
         ("month", np.int64),
         ("used", np.int64),
+        ("held", np.int64),  # minutes that open holds keep for calls still going on
         ("allotment", np.int64),  # minutes a licence gave at the last call
         ("announced", np.int64),  # bit 0: 80 %, bit 1: 100 %
     ],
@@ -156,12 +162,29 @@ TOTAL = np.dtype(  # what the calls of one month, by their start, came to for on
     align=True,
 )
 
+HOLD = np.dtype(  # minutes and credits kept for one authorized call until its record comes or the hold expires
+    [
+        *_IDENTITY,
+        ("account", np.int64),  # -1 when the row is free
+        ("next", np.int64),
+        ("previous", np.int64),
+        ("pool", np.int64),  # row, or -1
+        ("pool_minutes", np.int64),
+        ("micros", np.int64),
+        ("at_ms", np.int64),
+        ("expires_ms", np.int64),
+        ("name_length", np.int16),
+        ("name", np.uint8, (260,)),  # the call's id, in JSON text form
+    ],
+    align=True,
+)
+
 # Places in a tally (kernels write the numbers).
-ROWS, DIRTY, STAMP, FREE = 0, 1, 2, 3
+ROWS, DIRTY, STAMP, FREE, FREED = 0, 1, 2, 3, 4
 
 
 class Shelf(NamedTuple):
-    """One kind of row. `tally` = [rows, dirty rows of this batch, batch stamp, first free row or -1]."""
+    """One kind of row. `tally` = [rows, dirty rows of this batch, batch stamp, first free row or -1, free rows]."""
 
     rows: Any
     index: Any  # uint64: tag << 32 | row + 1; 0 is empty
@@ -180,6 +203,7 @@ class Books(NamedTuple):
     pools: Shelf
     numbers: Shelf
     totals: Shelf
+    holds: Shelf
     seen: Any  # uint64[slots, 2]
     fresh: Any  # uint64[n, 2]: ids first seen in this batch
     seen_tally: Any  # int64: [ids kept, ids fresh in this batch]
@@ -278,23 +302,52 @@ def index_rows(rows: Any, count: Any, index: Any) -> None:
 
 
 @kernel
-def add_lot_row(lots: Shelf) -> Any:
-    """A free lot row: one that was emptied before, else a new one."""
-    row = lots.tally[3]
+def index_used_rows(rows: Any, count: Any, index: Any) -> None:
+    """As `index_rows`, for a shelf whose rows are used again."""
+    for row in range(count):
+        if rows[row].account >= 0:
+            enter(index, rows[row].hash_0, row)
+
+
+@kernel
+def leave(shelf: Shelf, row: Any) -> None:
+    """Take a row out of the index. What had to go on past it moves back, so that every search still ends at the first gap."""
+    index = shelf.index
+    mask = index.size - 1
+    gap = np.int64(shelf.rows[row].hash_0 & U8(mask))
+    while np.int64(index[gap] & LOW_32) - 1 != row:
+        gap = (gap + 1) & mask
+    slot = (gap + 1) & mask
+    while index[slot] != U8(0):
+        home = np.int64(shelf.rows[np.int64(index[slot] & LOW_32) - 1].hash_0 & U8(mask))
+        if (slot - home) & mask >= (slot - gap) & mask:
+            index[gap] = index[slot]
+            gap = slot
+        slot = (slot + 1) & mask
+    index[gap] = U8(0)
+
+
+@kernel
+def take_row(shelf: Shelf) -> Any:
+    """A free row of a shelf whose rows are used again: one that was given back before, else a new one; touched."""
+    row = shelf.tally[3]
     if row >= 0:
-        lots.tally[3] = lots.rows[row].next
+        shelf.tally[3] = shelf.rows[row].next
+        shelf.tally[4] -= 1
     else:
-        row = lots.tally[0]
-        lots.tally[0] += 1
-    touch(lots, row)
+        row = shelf.tally[0]
+        shelf.tally[0] += 1
+    touch(shelf, row)
     return row
 
 
 @kernel
-def free_lot_row(lots: Shelf, row: Any) -> None:
-    lots.rows[row].account = -1
-    lots.rows[row].next = lots.tally[3]
-    lots.tally[3] = row
+def give_row(shelf: Shelf, row: Any) -> None:
+    """The caller has touched it."""
+    shelf.rows[row].account = -1
+    shelf.rows[row].next = shelf.tally[3]
+    shelf.tally[3] = row
+    shelf.tally[4] += 1
 
 
 @kernel

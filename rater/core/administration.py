@@ -14,6 +14,7 @@ from rater.core.accounts import (
     fleet_identity,
     touch,
 )
+from rater.core.authorizing import authorize
 from rater.core.charging import draw_lots, fund
 from rater.core.compiled import kernel
 from rater.core.hashing import (
@@ -24,9 +25,11 @@ from rater.core.hashing import (
     KIND_USER,
     identity,
 )
+from rater.core.holds import expire_holds, expiring_holds
 from rater.core.instants import HOUR_MS, NEVER_MS, month_of
 from rater.core.money import BALANCE_MICROS_MAX
 from rater.core.months import close_months
+from rater.core.payers import Rules
 from rater.core.plans import MCOMEETADD, pool_country
 from rater.core.reasons import (
     ALREADY_ASSIGNED,
@@ -55,7 +58,7 @@ U8 = np.uint64
 COMMAND_TYPES = (
     "tenant.opened", "licence.assigned", "licence.removed", "number.assigned", "number.removed",
     "funds.added", "recharge.configured", "recharge.failed", "account.adjusted", "clock.ticked", "contacts.set",
-    "deck.activated",
+    "call.authorize", "deck.activated",
 )  # fmt: skip
 (
     TENANT_OPENED,
@@ -69,8 +72,9 @@ COMMAND_TYPES = (
     ACCOUNT_ADJUSTED,
     CLOCK_TICKED,
     CONTACTS_SET_COMMAND,
+    CALL_AUTHORIZE,
     DECK_ACTIVATED,  # of a whole partition, without a tenant
-) = range(12)
+) = range(13)
 
 # How a record or command ended; above 0 is a `Reason`. A misplaced one belongs to another partition.
 APPLIED, DUPLICATE, NEEDS_ROOM, MISPLACED = 0, -2, -3, -4
@@ -92,6 +96,8 @@ COMMAND = np.dtype(
         ("number_type", np.int64),
         ("billing_mode", np.int64),
         ("flag", np.int64),  # overage, or recharge enabled
+        ("question", np.int64),  # row of the call that is asked about
+        ("seconds", np.int64),  # the longest it is to last
         ("recharge", np.int64),  # 0: none named, -1: none of ours, n: the tenant's n-th
         ("tenant_length", np.int64),
         ("id_length", np.int64),
@@ -114,6 +120,8 @@ def open_account(books: Books, command: Any, high: Any, low: Any) -> Any:
     account.overage = command.flag
     account.first_lot = -1
     account.first_open_month = -1
+    account.first_hold = -1
+    account.next_hold_ms = NEVER_MS
     account.next_expiry_ms = NEVER_MS
     account.last_seen_ms = command.at_ms
     account.name_length = command.tenant_length
@@ -344,8 +352,8 @@ def tick(books: Books, account_row: Any, account: Any, command: Any, news: Any, 
 
 @kernel
 def carry_out(
-    books: Books, account_row: Any, account: Any, command: Any, draw_rows: Any, draw_micros: Any, news: Any, news_tally: Any,
-    record: Any,
+    books: Books, rules: Rules, questions: Any, buffer: Any, account_row: Any, account: Any, command: Any, answer: Any,
+    draw_rows: Any, draw_micros: Any, news: Any, news_tally: Any, record: Any,
 ) -> None:  # fmt: skip
     """Apply a command that nothing speaks against, and look at what its change of the balance sets off."""
     before = balance_of(account)
@@ -353,7 +361,12 @@ def carry_out(
         watch_balance(news, news_tally, account_row, account, before, record, 0, command.at_ms, False)
     before = balance_of(account)
     kind = command.kind
-    if kind == LICENCE_ASSIGNED:
+    if kind == CALL_AUTHORIZE or kind == CLOCK_TICKED:
+        expire_holds(books, news, news_tally, account_row, account, record, command.at_ms)
+    if kind == CALL_AUTHORIZE:
+        call = questions[command.question]
+        authorize(books, rules, buffer, account_row, account, call, command, answer, news, news_tally, record)
+    elif kind == LICENCE_ASSIGNED:
         assign_licence(books, account_row, account, command)
     elif kind == LICENCE_REMOVED:
         remove_licence(books, account_row, account, command)
@@ -390,8 +403,9 @@ def activate(books: Books, command: Any) -> Any:
 
 @kernel
 def apply_command(
-    books: Books, command: Any, draw_rows: Any, draw_micros: Any, news: Any, news_tally: Any, record: Any
-) -> Any:
+    books: Books, rules: Rules, questions: Any, buffer: Any, command: Any, answer: Any,
+    draw_rows: Any, draw_micros: Any, news: Any, news_tally: Any, record: Any,
+) -> Any:  # fmt: skip
     """APPLIED, DUPLICATE or the reason of the rejection, which leaves no trace in the books.
 
     NEEDS_ROOM, before anything is touched, where the news or draws of this account could overflow their arrays.
@@ -401,9 +415,12 @@ def apply_command(
     key_0, key_1 = books.key[0], books.key[1]
     high, low = identity(key_0, key_1, KIND_TENANT, 0, command.tenant, 0, command.tenant_length)
     account_row = find(books.accounts, high, low)
-    lots = books.accounts.rows[account_row].lot_count if account_row >= 0 else 0
-    months = books.accounts.rows[account_row].open_months + 1 if account_row >= 0 else 0
-    if news.size - news_tally[0] < NEWS_PER_RECORD + lots + months or draw_rows.size < lots:
+    if account_row >= 0:
+        account = books.accounts.rows[account_row]
+        more = account.lot_count + account.open_months + 1 + expiring_holds(account, command.at_ms)
+        if news.size - news_tally[0] < NEWS_PER_RECORD + more or draw_rows.size < account.lot_count:
+            return NEEDS_ROOM
+    elif news.size - news_tally[0] < NEWS_PER_RECORD:
         return NEEDS_ROOM
     opens = account_row < 0 and command.kind == TENANT_OPENED
     if opens:
@@ -424,5 +441,19 @@ def apply_command(
     touch(books.accounts, account_row)
     account.version += 1
     account.last_seen_ms = max(account.last_seen_ms, command.at_ms)
-    carry_out(books, account_row, account, command, draw_rows, draw_micros, news, news_tally, record)
+    carry_out(
+        books,
+        rules,
+        questions,
+        buffer,
+        account_row,
+        account,
+        command,
+        answer,
+        draw_rows,
+        draw_micros,
+        news,
+        news_tally,
+        record,
+    )
     return APPLIED

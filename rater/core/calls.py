@@ -39,6 +39,8 @@ CALL = np.dtype(
         ("caller_end", np.int64),
         ("callee_at", np.int64),
         ("callee_end", np.int64),
+        ("call_id_at", np.int64),
+        ("call_id_end", np.int64),
         ("call_type", np.int64),
         ("disposition", np.int64),
         ("reason", np.int64),

@@ -15,12 +15,12 @@ from rater.core.accounts import (
     Books,
     Shelf,
     add,
-    add_lot_row,
     clear_name,
     copy_name,
     find,
-    free_lot_row,
+    give_row,
     pool_identity,
+    take_row,
     touch,
 )
 from rater.core.compiled import kernel
@@ -121,11 +121,15 @@ def capacity_of(minutes: Any, plan: Any, assigned: Any) -> Any:
 
 
 @kernel
-def used_of(pools: Shelf, account_row: Any, user_row: Any, country: Any, plan: Any, scope: Any, month: Any) -> Any:
-    """The pool's row (-1 when no minute was taken yet) and the minutes used."""
+def used_of(
+    pools: Shelf, account_row: Any, user_row: Any, country: Any, plan: Any, scope: Any, month: Any, with_held: Any
+) -> Any:
+    """The pool's row (-1 when no minute was taken yet) and the minutes used; with those held, where the caller asks so."""
     high, low = pool_identity(account_row, user_row, country, plan, scope, month)
     row = find(pools, high, low)
-    return row, (pools.rows[row].used if row >= 0 else 0)
+    if row < 0:
+        return row, 0
+    return row, pools.rows[row].used + (pools.rows[row].held if with_held else 0)
 
 
 @kernel
@@ -140,8 +144,9 @@ def draw_minutes(
     month: Any,
     minutes_per_licence: Any,
     minutes: Any,
+    holds: Any,
 ) -> Any:
-    """Take minutes that the pool is known to have; the row is made with its first minute."""
+    """Take, or hold, minutes that the pool is known to have; the row is made with its first minute."""
     if row < 0:
         high, low = pool_identity(account_row, user_row, country, plan, scope, month)
         row = add(pools, high, low)
@@ -153,7 +158,10 @@ def draw_minutes(
         pools.rows[row].month = month
     else:
         touch(pools, row)
-    pools.rows[row].used += minutes
+    if holds:
+        pools.rows[row].held += minutes
+    else:
+        pools.rows[row].used += minutes
     pools.rows[row].allotment = minutes_per_licence
     return row
 
@@ -169,10 +177,12 @@ def take_plan_minutes(
     domestic: Any,
     month: Any,
     wanted: Any,
+    holds: Any,
 ) -> Any:
     """Minutes the plan's pool gives to this call: (pool row or -1, minutes, capacity).
 
-    MCOPSTN2 has two counters, and one at its cap stops the other ("whichever first").
+    MCOPSTN2 has two counters, and one at its cap stops the other ("whichever first"). `holds`: the minutes are held for a
+    call that is only beginning, out of what other such calls have left, and not yet used.
     """
     user = books.users.rows[user_row]
     country = pool_country(user.countries[plan])
@@ -181,31 +191,31 @@ def take_plan_minutes(
     scope = DOMESTIC if domestic else INTERNATIONAL
     minutes = plans[row].domestic if domestic else plans[row].international
     capacity = capacity_of(minutes, plan, assigned)
-    pool, used = used_of(books.pools, account_row, owner, country, plan, scope, month)
+    pool, used = used_of(books.pools, account_row, owner, country, plan, scope, month, holds)
     left = max(capacity - used, 0)
     if plan == MCOPSTN2 and left > 0:
         other = capacity_of(plans[row].international if domestic else plans[row].domestic, plan, assigned)
         other_scope = INTERNATIONAL if domestic else DOMESTIC
-        _, other_used = used_of(books.pools, account_row, owner, country, plan, other_scope, month)
+        _, other_used = used_of(books.pools, account_row, owner, country, plan, other_scope, month, holds)
         if other > 0 and other_used >= other:
             left = 0
     taken = min(wanted, left)
     if taken > 0:
         pool = draw_minutes(
-            books.pools, pool, account_row, owner, country, plan, scope, month, np.int64(minutes), taken
+            books.pools, pool, account_row, owner, country, plan, scope, month, np.int64(minutes), taken, holds
         )
     return pool, taken, capacity
 
 
 @kernel
-def take_conference_minutes(books: Books, account_row: Any, licences: Any, month: Any, wanted: Any) -> Any:
+def take_conference_minutes(books: Books, account_row: Any, licences: Any, month: Any, wanted: Any, holds: Any) -> Any:
     """Minutes the tenant's Zone A pool gives: 60 x MCOMEETADD licences assigned, one pool whatever the organiser."""
     capacity = ZONE_A_MINUTES * licences
-    pool, used = used_of(books.pools, account_row, -1, 0, MCOMEETADD, ZONE_A, month)
+    pool, used = used_of(books.pools, account_row, -1, 0, MCOMEETADD, ZONE_A, month, holds)
     taken = min(wanted, max(capacity - used, 0))
     if taken > 0:
         pool = draw_minutes(
-            books.pools, pool, account_row, -1, 0, MCOMEETADD, ZONE_A, month, np.int64(ZONE_A_MINUTES), taken
+            books.pools, pool, account_row, -1, 0, MCOMEETADD, ZONE_A, month, np.int64(ZONE_A_MINUTES), taken, holds
         )
     return pool, taken, capacity
 
@@ -235,7 +245,7 @@ def draw_lots(account: Any, lots: Shelf, amount_micros: Any, draw_rows: Any, dra
         if lots.rows[lot].left_micros == 0:
             account.first_lot = lots.rows[lot].next
             account.lot_count -= 1
-            free_lot_row(lots, lot)
+            give_row(lots, lot)
     if account.first_lot < 0:
         account.next_expiry_ms = NEVER_MS
     account.lots_micros -= amount_micros - rest
@@ -284,7 +294,7 @@ def add_lot(
     name_length: Any,
 ) -> None:
     """A new lot in its place: by the instant of the command that added it, then by its id."""
-    row = add_lot_row(lots)
+    row = take_row(lots)
     lots.rows[row].account = account_row
     lots.rows[row].left_micros = amount_micros
     lots.rows[row].amount_micros = amount_micros

@@ -24,7 +24,16 @@ FIFTY_SIX = U8(56)
 THIRTY_TWO = U8(32)
 
 # What an identity is about; kept apart so that a user may be called like a number or a lot.
-KIND_TENANT, KIND_CALL, KIND_COMMAND, KIND_LOT, KIND_MISSING_RATE, KIND_USER, KIND_NUMBER = 1, 2, 3, 4, 5, 6, 7
+KIND_TENANT, KIND_CALL, KIND_COMMAND, KIND_LOT, KIND_MISSING_RATE, KIND_USER, KIND_NUMBER, KIND_HOLD = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+)
 
 
 @kernel

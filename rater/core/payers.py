@@ -178,7 +178,7 @@ def note_minutes(answer: Any, pool: Any, taken: Any, payer: Any) -> None:
 
 @kernel
 def conference_minutes(
-    books: Books, account_row: Any, account: Any, call: Any, answer: Any, held: Any, is_premium: Any
+    books: Books, account_row: Any, account: Any, call: Any, answer: Any, held: Any, is_premium: Any, holds: Any
 ) -> Any:
     """What the conference licences pay: the capacity of the Zone A pool, or -1 where the add-on pays the whole call."""
     answer.context = context_of(account.country, answer.destination)
@@ -192,14 +192,22 @@ def conference_minutes(
         return 0
     month = month_of(call.start_ms)
     licences = account.conference_licences
-    pool, taken, capacity = take_conference_minutes(books, account_row, licences, month, answer.billed_minutes)
+    pool, taken, capacity = take_conference_minutes(books, account_row, licences, month, answer.billed_minutes, holds)
     note_minutes(answer, pool, taken, MCOMEETADD)
     return capacity
 
 
 @kernel
 def plan_minutes(
-    books: Books, plans: Any, account_row: Any, account: Any, user_row: Any, call: Any, answer: Any, is_premium: Any
+    books: Books,
+    plans: Any,
+    account_row: Any,
+    account: Any,
+    user_row: Any,
+    call: Any,
+    answer: Any,
+    is_premium: Any,
+    holds: Any,
 ) -> Any:
     """What the plan of the user (or of the bot's resource account) pays: the capacity of its pool."""
     if user_row < 0:
@@ -216,7 +224,7 @@ def plan_minutes(
     domestic = answer.context == CONTEXT_DOMESTIC
     month = month_of(call.start_ms)
     pool, taken, capacity = take_plan_minutes(
-        books, account_row, user_row, plan, plans, allotted, domestic, month, answer.billed_minutes
+        books, account_row, user_row, plan, plans, allotted, domestic, month, answer.billed_minutes, holds
     )
     note_minutes(answer, pool, taken, plan)
     return capacity
@@ -237,6 +245,40 @@ def price_of(row: Any, billable_ms: Any, pool_minutes: Any) -> Any:
 
 
 @kernel
+def minutes_first(
+    books: Books,
+    rules: Rules,
+    buffer: Any,
+    account_row: Any,
+    account: Any,
+    call: Any,
+    answer: Any,
+    way: Any,
+    holds: Any,
+) -> Any:
+    """Rate and pool of an outbound call: (capacity of the pool, -1 where an add-on pays it all; licences held; per minute).
+
+    The minutes are used, or with `holds` only held.
+    """
+    look_up_rate(rules, account, buffer, call, answer)
+    row, user_row = answer.deck_row, call.user
+    is_premium = row >= 0 and rules.decks.rows[row].number_class == PREMIUM
+    held = books.users.rows[user_row].held if user_row >= 0 else 0
+    pays_per_minute = way == CONFERENCE_OUT and is_pay_per_minute(held)
+    if way == CONFERENCE_OUT:
+        capacity = conference_minutes(books, account_row, account, call, answer, held, is_premium, holds)
+    else:
+        capacity = plan_minutes(books, rules.plans, account_row, account, user_row, call, answer, is_premium, holds)
+    return capacity, held, pays_per_minute
+
+
+@kernel
+def lacks_credit_licence(account: Any, way: Any, held: Any, pays_per_minute: Any) -> Any:
+    """Credits are there, but this user may not draw on them: the tenant's own bots and pay-per-minute organisers may."""
+    return account.billing_mode == PREPAID and way != BOT_OUT and held >> MCOPSTNC & 1 == 0 and not pays_per_minute
+
+
+@kernel
 def settle_outbound(
     books: Books,
     rules: Rules,
@@ -253,21 +295,14 @@ def settle_outbound(
     record: Any,
 ) -> None:
     """Minutes first, credits for the rest, and what that announces."""
-    look_up_rate(rules, account, buffer, call, answer)
-    row = answer.deck_row
-    deck_rows = rules.decks.rows
-    is_premium = row >= 0 and deck_rows[row].number_class == PREMIUM
-    user_row = call.user
-    held = books.users.rows[user_row].held if user_row >= 0 else 0
-    pays_per_minute = way == CONFERENCE_OUT and is_pay_per_minute(held)
-    if way == CONFERENCE_OUT:
-        capacity = conference_minutes(books, account_row, account, call, answer, held, is_premium)
-        if capacity < 0:
-            return
-    else:
-        capacity = plan_minutes(books, rules.plans, account_row, account, user_row, call, answer, is_premium)
-        if way == USER_OUT and held & CALLING_PLAN_BITS == 0:
-            answer.marks |= FLAG_NO_PLAN
+    capacity, held, pays_per_minute = minutes_first(
+        books, rules, buffer, account_row, account, call, answer, way, False
+    )
+    if capacity < 0:
+        return
+    if way == USER_OUT and held & CALLING_PLAN_BITS == 0:
+        answer.marks |= FLAG_NO_PLAN
+    row, deck_rows = answer.deck_row, rules.decks.rows
     charge, fee = 0, 0
     if row >= 0 and answer.pool_minutes < answer.billed_minutes:
         fee = deck_rows[row].connection_fee_micros
@@ -275,14 +310,51 @@ def settle_outbound(
     pay_rest(books, account, call, answer, draw_rows, draw_micros, row >= 0, charge, fee)
     if answer.credit_minutes > 0:
         answer.capability = MCOMEETACPEA if pays_per_minute else CAPABILITY_CREDITS
-    if answer.charge_micros > 0 and account.billing_mode == PREPAID and way != BOT_OUT:
-        if held >> MCOPSTNC & 1 == 0 and not pays_per_minute:
-            answer.marks |= FLAG_NO_CREDIT_LICENCE
+    if answer.charge_micros > 0 and lacks_credit_licence(account, way, held, pays_per_minute):
+        answer.marks |= FLAG_NO_CREDIT_LICENCE
     if answer.pool >= 0:
         pool = books.pools.rows[answer.pool]
         watch_pool(news, news_tally, account_row, account, answer.pool, pool, capacity, record, call.end_ms)
     if answer.outcome == FREECALL:
         miss_rate(books, buffer, account_row, account, call, call.callee_at, call.callee_end, news, news_tally, record)
+
+
+@kernel
+def inbound_terms(
+    books: Books, rules: Rules, buffer: Any, account_row: Any, account: Any, call: Any, answer: Any, way: Any
+) -> Any:
+    """What an inbound call is paid by: (whether anybody pays, row of the inbound rates or -1, pay-per-minute organiser).
+
+    Toll-free numbers and pay-per-minute conferences cost by the caller's country; everything else is free.
+    """
+    high, low = identity(books.key[0], books.key[1], KIND_NUMBER, account_row, buffer, call.callee_at, call.callee_end)
+    number = find(books.numbers, high, low)
+    assigned = number >= 0 and books.numbers.rows[number].assigned != 0
+    number_type = books.numbers.rows[number].number_type if assigned else NUMBER_SERVICE
+    user_row = call.user
+    per_minute = way == CONFERENCE_IN and user_row >= 0 and is_pay_per_minute(books.users.rows[user_row].held)
+    if number_type != NUMBER_TOLL_FREE and not per_minute:
+        return False, -1, False
+    numbering = rules.numbering
+    if assigned:
+        number_country = np.int64(books.numbers.rows[number].country)
+    else:
+        number_country = np.int64(
+            country_of(numbering.nodes, numbering.country, buffer, call.callee_at, call.callee_end)
+        )
+    origin = np.int64(0)
+    if call.caller_at >= 0:
+        origin = np.int64(country_of(numbering.nodes, numbering.country, buffer, call.caller_at, call.caller_end))
+    decks = rules.decks
+    head = deck_for(decks.heads, account.currency, call.start_ms)
+    if head < 0:
+        return True, -1, per_minute
+    answer.head = head
+    heads = decks.heads
+    row = inbound_rate(
+        decks.inbound, heads[head].inbound_from, heads[head].inbound_to, number_country, number_type, origin
+    )
+    return True, row, per_minute
 
 
 @kernel
@@ -301,52 +373,16 @@ def settle_inbound(
     news_tally: Any,
     record: Any,
 ) -> None:
-    """Toll-free numbers and pay-per-minute conferences cost by the caller's country; everything else is free."""
-    high, low = identity(books.key[0], books.key[1], KIND_NUMBER, account_row, buffer, call.callee_at, call.callee_end)
-    number = find(books.numbers, high, low)
-    assigned = number >= 0 and books.numbers.rows[number].assigned != 0
-    number_type = books.numbers.rows[number].number_type if assigned else NUMBER_SERVICE
-    per_minute = False
-    if way == CONFERENCE_IN:
-        user_row = call.user
-        per_minute = user_row >= 0 and is_pay_per_minute(books.users.rows[user_row].held)
-    if number_type != NUMBER_TOLL_FREE and not per_minute:
+    """Credits pay, or nobody."""
+    pays, row, per_minute = inbound_terms(books, rules, buffer, account_row, account, call, answer, way)
+    if not pays:
         return
-    numbering = rules.numbering
-    if assigned:
-        number_country = np.int64(books.numbers.rows[number].country)
-    else:
-        number_country = np.int64(
-            country_of(numbering.nodes, numbering.country, buffer, call.callee_at, call.callee_end)
-        )
-    origin = np.int64(0)
-    if call.caller_at >= 0:
-        origin = np.int64(country_of(numbering.nodes, numbering.country, buffer, call.caller_at, call.caller_end))
-    decks = rules.decks
-    head = deck_for(decks.heads, account.currency, call.start_ms)
-    row, charge, fee = -1, 0, 0
-    if head >= 0:
-        answer.head = head
-        row = inbound_rate(
-            decks.inbound,
-            decks.heads[head].inbound_from,
-            decks.heads[head].inbound_to,
-            number_country,
-            number_type,
-            origin,
-        )
+    charge, fee = 0, 0
     if row >= 0:
-        answer.rate_nanos = decks.inbound[row].rate_nanos
-        fee = decks.inbound[row].connection_fee_micros
-        charge = paid_part(
-            call.billable_ms,
-            0,
-            decks.heads[head].initial_s,
-            decks.heads[head].step_s,
-            decks.inbound[row].rate_nanos,
-            fee,
-            0,
-        )
+        head, rate = rules.decks.heads[answer.head], rules.decks.inbound[row]
+        answer.rate_nanos = rate.rate_nanos
+        fee = rate.connection_fee_micros
+        charge = paid_part(call.billable_ms, 0, head.initial_s, head.step_s, rate.rate_nanos, fee, 0)
     pay_rest(books, account, call, answer, draw_rows, draw_micros, row >= 0, charge, fee)
     if answer.credit_minutes > 0:
         answer.capability = MCOMEETACPEA if per_minute else CAPABILITY_CREDITS

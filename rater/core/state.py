@@ -13,6 +13,8 @@ from rater.core.accounts import (
     DIRTY,
     FLEET,
     FREE,
+    FREED,
+    HOLD,
     LOT,
     NUMBER,
     POOL,
@@ -23,6 +25,7 @@ from rater.core.accounts import (
     Books,
     Shelf,
     index_rows,
+    index_used_rows,
 )
 from rater.core.seen import SMALLEST, refill, slots_for
 
@@ -36,8 +39,10 @@ SHELVES: dict[str, np.dtype[Any]] = {
     "pools": POOL,
     "numbers": NUMBER,
     "totals": TOTAL,
+    "holds": HOLD,
 }
 WITHOUT_INDEX = frozenset({"lots"})
+USED_AGAIN = frozenset({"lots", "holds"})  # rows of these are given back
 _SMALLEST_SHELF = 64
 
 
@@ -49,8 +54,16 @@ def _index_for(rows: int) -> Array:
     return np.zeros(1 << max(7, (2 * rows - 1).bit_length()), np.uint64)
 
 
+def _index(name: str, rows: Array, count: int, index: Array) -> None:
+    """Fill an empty index, where this kind of row has one."""
+    if name in WITHOUT_INDEX:
+        return
+    fill = index_used_rows if name in USED_AGAIN else index_rows
+    fill(rows, count, index)
+
+
 def _new_shelf(dtype: np.dtype[Any], capacity: int) -> Shelf:
-    tally = np.zeros(4, np.int64)
+    tally = np.zeros(5, np.int64)
     tally[FREE] = -1
     tally[STAMP] = 1  # rows carry 0 until they are touched
     return Shelf(
@@ -62,7 +75,7 @@ def _new_shelf(dtype: np.dtype[Any], capacity: int) -> Shelf:
     )
 
 
-def _grown(shelf: Shelf, capacity: int, indexed: bool) -> Shelf:
+def _grown(name: str, shelf: Shelf, capacity: int) -> Shelf:
     count = int(shelf.tally[ROWS])
     rows = _records(capacity, shelf.rows.dtype)
     rows[:count] = shelf.rows[:count]
@@ -72,8 +85,7 @@ def _grown(shelf: Shelf, capacity: int, indexed: bool) -> Shelf:
     changed = int(shelf.tally[DIRTY])
     dirty[:changed] = shelf.dirty[:changed]
     index = _index_for(capacity)
-    if indexed:
-        index_rows(rows, count, index)
+    _index(name, rows, count, index)
     return Shelf(rows, index, stamps, dirty, shelf.tally)
 
 
@@ -106,6 +118,7 @@ class State:
             pools=shelves["pools"],
             numbers=shelves["numbers"],
             totals=shelves["totals"],
+            holds=shelves["holds"],
             seen=self.seen,
             fresh=self.fresh,
             seen_tally=self.seen_tally,
@@ -122,19 +135,24 @@ class State:
         """Rows in use of each shelf."""
         return {name: int(shelf.tally[ROWS]) for name, shelf in self.shelves.items()}
 
+    def open_holds(self) -> int:
+        """Authorized calls whose record has not come yet."""
+        tally = self.shelves["holds"].tally
+        return int(tally[ROWS] - tally[FREED])
+
     def free_rows(self) -> dict[str, int]:
         """The first free row of each shelf, -1 for none."""
         return {name: int(shelf.tally[FREE]) for name, shelf in self.shelves.items()}
 
     def reserve(self, commands: int, calls: int) -> None:
         """Make room for what so many commands and calls could add at most."""
-        need = {"accounts": commands, "lots": commands, "users": commands, "fleets": commands, "numbers": commands,
-                "pools": calls, "totals": commands + calls}  # fmt: skip
+        need = {"accounts": commands, "lots": commands, "users": commands, "fleets": commands, "numbers": commands, "holds": commands,
+                "pools": commands + calls, "totals": commands + calls}  # fmt: skip
         for name, more in need.items():
             shelf = self.shelves[name]
             wanted = int(shelf.tally[ROWS]) + more
             if wanted > shelf.rows.size:
-                self.shelves[name] = _grown(shelf, max(2 * shelf.rows.size, wanted), name not in WITHOUT_INDEX)
+                self.shelves[name] = _grown(name, shelf, max(2 * shelf.rows.size, wanted))
         more = 2 * (commands + calls)
         slots = slots_for(int(self.seen_tally[0]) + more)
         if slots > self.seen.shape[0]:
@@ -170,8 +188,9 @@ class State:
         shelf.rows[:count] = rows
         shelf.tally[ROWS] = count
         shelf.tally[FREE] = free
-        if name not in WITHOUT_INDEX:
-            index_rows(shelf.rows, count, shelf.index)
+        if name in USED_AGAIN:
+            shelf.tally[FREED] = int(np.count_nonzero(rows["account"] < 0))
+        _index(name, shelf.rows, count, shelf.index)
         self.shelves[name] = shelf
 
     def restore_seen(self, ids: Array) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rater.core.accounts import POST_USAGE, Shelf, balance_of, copy_name, free_lot_row, touch
+from rater.core.accounts import POST_USAGE, Shelf, balance_of, copy_name, give_row, touch
 from rater.core.compiled import kernel
 from rater.core.instants import DAY_MS, NEVER_MS
 
@@ -26,7 +26,10 @@ from rater.core.instants import DAY_MS, NEVER_MS
     CONTACTS_SET,
     LOT_EXPIRING,
     MONTH_CLOSED,
-) = range(12)
+    CALL_AUTHORIZED,
+    CALL_REFUSED,
+    HOLD_EXPIRED,
+) = range(15)
 
 NEWS = np.dtype(
     [
@@ -43,13 +46,15 @@ NEWS = np.dtype(
         ("pool", np.int64),
         ("used", np.int64),
         ("capacity", np.int64),
-        ("totals", np.int64, (7,)),  # of a month; places: `core.months`
+        ("totals", np.int64, (7,)),  # of a month; places: `core.months`; what is held: `core.holds`
         ("name_length", np.int16),
-        ("name", np.uint8, (136,)),
+        ("name", np.uint8, (264,)),
     ],
     align=True,
 )
-NEWS_PER_RECORD = 12  # at most, besides one per lot (it expires, or will) and one per month that is closed
+NEWS_PER_RECORD = (
+    12  # at most, besides one per lot (it expires, or will), per month that is closed and per hold that expires
+)
 
 WAIT_FIRST_MS, WAIT_LONGEST_MS = 900_000, 86_400_000
 WARNING_MS = 30 * DAY_MS  # how long before its expiry a lot is told of
@@ -184,7 +189,7 @@ def expire_lots(
                 lots.rows[previous].next = following
             row = announce(news, news_tally, LOT_EXPIRED, account_row, account, record, is_call, at_ms)
             tell_lot(news[row], lots.rows[lot])
-            free_lot_row(lots, lot)
+            give_row(lots, lot)
         else:
             earliest = min(earliest, lots.rows[lot].expires_ms)
             previous = lot

@@ -23,6 +23,7 @@ class PoolLine:
     month: int
     capacity: int
     used: int
+    held: int = 0
 
     def as_object(self) -> dict[str, Any]:
         return {
@@ -30,6 +31,7 @@ class PoolLine:
             "capacity": self.capacity,
             "used": self.used,
             "left": max(self.capacity - self.used, 0),
+            "held": self.held,
         }
 
 
@@ -100,7 +102,8 @@ def used_pools(state: State, row: int) -> list[PoolLine]:
         else:
             licences = _assigned(state, row, int(pool.country), plan)
         capacity = int(pool.allotment) * licences
-        lines.append(PoolLine(pool_name(pool, state.shelves["users"].rows), int(pool.month), capacity, int(pool.used)))
+        name = pool_name(pool, state.shelves["users"].rows)
+        lines.append(PoolLine(name, int(pool.month), capacity, int(pool.used), int(pool.held)))
     return lines
 
 
@@ -187,6 +190,8 @@ def account_object(state: State, row: int, plans: Any) -> dict[str, Any]:
         "billing_mode": "post_usage" if account.billing_mode == POST_USAGE else "prepaid",
         "overage": bool(account.overage),
         "balance_micros": int(balance_of(account)),
+        "held_micros": int(account.held_micros),
+        "open_calls": int(account.hold_count),
         "debt_micros": int(account.debt_micros),
         "invoice_micros": int(account.invoice_micros),
         "blocked": bool(account.blocked),

@@ -213,6 +213,11 @@ class WorkerMetrics(Group):
             "Record ids kept for de-duplication, for ever. Plan memory by its growth: 20 to 40 bytes each.", ["partition"],
         )  # fmt: skip
         self.seen_bytes = add(Gauge, "rater_seen_bytes", "Memory of the ids kept; it doubles in steps.", ["partition"])
+        self.open_calls = add(
+            Gauge, "rater_open_calls_authorized",
+            "Calls that were authorized and whose record has not come, nor has their hold expired: about the calls going on. "
+            "Growth without end: call records do not carry the call_id that was asked about.", ["partition"],
+        )  # fmt: skip
         self.state_rows = add(Gauge, "rater_state_rows", "Rows of the state in use, by shelf.", ["partition", "shelf"])
         self.state_bytes = add(
             Gauge,
@@ -250,6 +255,7 @@ class WorkerMetrics(Group):
             self.restored.labels(name),
             self.restore_left.labels(name),
             self.seen_ids.labels(name),
+            self.open_calls.labels(name),
             self.seen_bytes.labels(name),
             self.state_bytes.labels(name),
         )
@@ -270,6 +276,7 @@ class PartitionSeries:
     restored: Gauge
     restore_left: Gauge
     seen_ids: Gauge
+    open_calls: Gauge
     seen_bytes: Gauge
     state_bytes: Gauge
 

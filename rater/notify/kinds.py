@@ -32,6 +32,8 @@ KIND_OF = {
 }
 KINDS = (*KIND_OF.values(), DIGEST)
 
+# Answers to a switch, not news: however a contact's list reads, nobody is told of them.
+ANSWERS = frozenset({"rater.call.authorized", "rater.call.refused", "rater.authorization.expired"})
 # Of concern to whoever runs the rater, who alone can add a rate; never to a tenant.
 FOR_OPERATOR = frozenset({"rater.rate.missing"})
 # Either event is the news that the credits are gone.
@@ -73,6 +75,8 @@ def messages_of(event: Event, contacts: Iterable[Contact], operator: Contact | N
 
 
 def _goes_to(event: Event, contact: Contact) -> bool:
+    if event.type in ANSWERS:
+        return False
     if contact.channel != EMAIL:
         return contact.wants(event.type)
     if event.type not in KIND_OF or event.type in FOR_OPERATOR:

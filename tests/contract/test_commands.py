@@ -25,8 +25,15 @@ GOOD: dict[str, dict[str, Any]] = {
     "account.adjusted": {"amount_micros": -5, "reason": "goodwill"},
     "clock.ticked": {},
     "contacts.set": {"contacts": [{"email": "finance@contoso.example"}]},
+    "call.authorize": {
+        "call_id": "7f3a@edge1", "call_type": "user_out", "user": "u-1", "caller": "+442079460018", "callee": "+12125550123",
+        "seconds": 600, "hold_seconds": 900,
+    },
+}  # fmt: skip
+OPTIONAL = {
+    ("licence.removed", "country"),
+    *(("call.authorize", name) for name in ("caller", "seconds", "hold_seconds")),
 }
-OPTIONAL = {("licence.removed", "country")}
 
 
 def command(kind: str, **changes: Any) -> dict[str, Any]:

@@ -71,10 +71,10 @@ def test_a_changed_byte_in_any_touched_row_changes_the_digest(name: str):
         b.command_bytes("licence.assigned", user="u", plan="MCOPSTN1", country="US", **at),
         b.command_bytes("number.assigned", number="+18005550199", number_type="toll_free", country="US", **at),
         b.command_bytes("funds.added", lot_id="l", amount_micros=5, **at),
+        b.command_bytes("call.authorize", call_id="c", call_type="user_in", user="u", callee="+12125550777", **at),
     ]
-    decide(
-        b.state, b.book.rules, Batch(0, records_of(commands), records_of([orjson.dumps(call_record("r", tenant="t"))]))
-    )
+    late, now = call_record("q", tenant="t", start="2026-10-01T00:00:00Z"), call_record("r", tenant="t")
+    decide(b.state, b.book.rules, Batch(0, records_of(commands), records_of([orjson.dumps(late), orjson.dumps(now)])))
     before = state_digest(NO_DIGEST, b.state)
     rows = b.state.rows(name)
     assert rows.size >= 1

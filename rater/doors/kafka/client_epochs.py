@@ -127,11 +127,11 @@ class EpochWriter:
             self._steps.open = True
 
     async def write(self, place: Place, body: bytes, count: int) -> int:
-        async with self._steps.write(place, count):
-            async with self._turns[place]:  # a batch the broker puts off must not be overtaken by the next of its place
-                await self._topics.require(self._client, [place])
-                await leader_of(self._client, place)
-                return await self._enqueue(place, body, count).first
+        # In turn: a batch that the broker puts off must not be overtaken by the next of its place.
+        async with self._steps.write(place, count), self._turns[place]:
+            await self._topics.require(self._client, [place])
+            await leader_of(self._client, place)
+            return await self._enqueue(place, body, count).first
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         self._steps.check_open()

@@ -126,6 +126,7 @@ class Measures:
 
     def _state(self, partition: int, series: PartitionSeries, state: State) -> None:
         series.seen_ids.set(int(state.seen_tally[0]))
+        series.open_calls.set(state.open_holds())
         series.seen_bytes.set(state.seen_bytes())
         series.state_bytes.set(sum(shelf_bytes(shelf) for shelf in state.shelves.values()))
         name = str(partition)

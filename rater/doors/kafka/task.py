@@ -358,7 +358,7 @@ class PartitionTask:
             return {}
 
     async def _gather(self) -> Fetched:
-        """Everything that arrives until the commit interval is over or a batch is full."""
+        """Everything that arrives until the commit interval is over or a batch is full; at once where somebody waits for a command."""
         limits, fetched = self._limits, Fetched()
         places = (self._calls, self._commands)
         fetched.add(await self._member.fetch(places, limits.bytes_max, IDLE_S), self._calls, self._commands)
@@ -367,6 +367,8 @@ class PartitionTask:
         self._oldest_ms = fetched.oldest_ms()
         deadline = self._around.now() + limits.commit_interval_s
         while fetched.size < limits.bytes_max and fetched.count < limits.records_max and not self._stopping.is_set():
+            if fetched.commands:
+                break
             left = deadline - self._around.now()
             if left <= 0:
                 break
