@@ -14,7 +14,7 @@ from rater.doors.files.outputs import EVENTS, JOURNAL, OUTPUTS, RATED, REJECTED_
 from tests.doors.front import front, refused, told
 from tests.faults.scenarios import calls, scenario, write_lines
 
-SHELVES = ("accounts", "lots", "users", "fleets", "pools", "numbers", "totals")
+SHELVES = ("accounts", "lots", "users", "fleets", "pools", "numbers", "totals", "holds")
 
 
 @pytest.fixture(scope="module")

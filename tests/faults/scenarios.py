@@ -60,6 +60,10 @@ def commands() -> list[bytes]:
         give(tenant, "funds.added", at="2026-11-01T00:00:01Z", lot_id="short", amount_micros=5_000_000,
              expires_at="2026-11-02T03:00:00Z")  # fmt: skip
         give(tenant, "account.adjusted", amount_micros=-30_000, reason="goodwill")
+        for k in range(0, 44, 4):  # calls that come, that go on, and one whose hold expires
+            give(tenant, "call.authorize", at="2026-11-01T00:00:02Z", call_id=f"c{k}", call_type="user_out", user="u",
+                 callee="+12125550123", seconds=600, hold_seconds=60 if k == 8 else 172_800)  # fmt: skip
+        give(tenant, "clock.ticked", at="2026-11-01T00:10:00Z")
     lines.append({"command_id": "x", "tenant": "nobody", "type": "clock.ticked", "at": "2026-11-01T00:00:00Z"})
     raws = [orjson.dumps(line) for line in lines]
     return [*raws[:7], raws[6], b"junk", *raws[7:]]
@@ -86,6 +90,10 @@ def calls(count: int = 110, first: int = 0) -> list[bytes]:
         callee = ("+12125550123", "+442079460018", "+449012345678", "+88351234", "+14165550123")[k % 5]
         start = f"2026-11-{1 + k // 16:02d}T{k % 16:02d}:30:00Z"
         fields: dict[str, Any] = {"tenant": tenant, "user": "uvw"[k % 3], "start": start}
+        if k % 23 == 8:
+            fields["start"] = f"2026-10-31T{k % 16:02d}:30:00Z"  # of the month before
+        if k % 4 == 0:
+            fields["call_id"] = f"c{k}"
         if k % 11 == 3:
             fields |= {"call_type": "ucap_in", "callee": "+18005550199"}
         raws.append(orjson.dumps(call_record(f"r{k}", **({"callee": callee} | fields), ms=1000 + 37_777 * (k % 9))))

@@ -237,6 +237,13 @@ def event_text(kind: str, data: dict[str, Any]) -> str:
         case "month.closed":
             minutes = f"{grouped(data['pool_minutes'])} minutes of pools, {grouped(data['credit_minutes'])} of credits"
             return f"{data['month']}: {plural(data['calls'], 'call')}, {minutes}, {money['charge_micros']} charged"
+        case "call.authorized":
+            held = f"{money['amount_micros']} and {plural(data['pool_minutes'], 'minute')} held"
+            return f"call {data['call_id']}, at most {grouped(data['seconds'])} s, paid by {data['payer']}; {held}"
+        case "call.refused":
+            return f"call {data['call_id']}: {data['reason']}; balance {balance}, held {money['held_micros']}"
+        case "authorization.expired":
+            return f"call {data['call_id']}: no record came; {money['amount_micros']} no longer held"
         case "contacts.set":
             return f"{plural(len(data['contacts']), 'contact')}"
         case "rate.missing":

@@ -289,6 +289,10 @@ def _wallet(told: dict[str, Any]) -> Table:
     table.add_row(
         "balance", f"{two_decimals(told['balance_micros'], currency)} ({exact(told['balance_micros'])}){blocked}"
     )
+    if told["open_calls"]:
+        minutes = plural(sum(pool["held"] for pool in told["pools"]), "minute")
+        calls = plural(told["open_calls"], "authorized call")
+        table.add_row("held", f"{exact(told['held_micros'], currency)} and {minutes} of pools for {calls}")
     if told["debt_micros"]:
         table.add_row("debt", exact(told["debt_micros"], currency))
     if told["billing_mode"] != "prepaid" or told["invoice_micros"]:
