@@ -54,15 +54,15 @@ class Sizes:
 QUICK = Sizes(calls=100_000, tenants_many=100_000, ids=(1_000_000, 3_000_000))
 
 
-def opened(raws: list[bytes], state: State | None = None) -> tuple[State, float]:
+def opened(raws: list[bytes], rules: Rules, state: State | None = None) -> tuple[State, float]:
     """Books with these commands applied, and microseconds each took. Every one has to be applied."""
     state = state or State.empty()
-    workspace, rules = Workspace(), None
+    workspace = Workspace()
     seconds, spent = stopwatch(), 0.0
     for first in range(0, len(raws), COMMANDS_AT_ONCE):
         records = records_of(raws[first : first + COMMANDS_AT_ONCE], first)
         begun = seconds()
-        outcome = decide(state, rules, Batch(0, records, NOTHING), workspace)  # type: ignore[arg-type]  # no call, no rule
+        outcome = decide(state, rules, Batch(0, records, NOTHING), workspace)
         spent += seconds() - begun
         state.committed()
         if outcome.counts.commands != records.count:
@@ -242,8 +242,8 @@ def run(sizes: Sizes) -> Iterator[Line]:
     progress("engine: opening tenants and writing calls")
     opening = commands(shape)
     rules, lines = rules_for(shape), calls(shape)
-    opened(opening[:1000])  # compiles
-    state, command_us = opened(opening)
+    opened(opening[:1000], rules)  # compiles
+    state, command_us = opened(opening, rules)
     timed(state, rules, lines[:20_000], BATCH_RECORDS, 1)
     canonical = Work(state, rules, cut(lines, BATCH_RECORDS))
     other = Work(state, rules, cut(calls(shape.with_(other_key_order=True)), BATCH_RECORDS))
@@ -265,7 +265,7 @@ def run(sizes: Sizes) -> Iterator[Line]:
 def crowd_lines(sizes: Sizes, shape: Shape, canonical: Work) -> Iterator[Line]:
     """Books of many more tenants: traffic spread over all of them, and the canonical traffic in the large books."""
     wide = shape.with_(tenants=sizes.tenants_many)
-    books, _ = opened(commands(wide, sizes.tenants), deepcopy(canonical.books))
+    books, _ = opened(commands(wide, sizes.tenants), canonical.rules, deepcopy(canonical.books))
     again = Work(canonical.books, canonical.rules, canonical.batches)
     crowd = Work(books, canonical.rules, cut(calls(wide), BATCH_RECORDS))
     same = Work(books, canonical.rules, canonical.batches)

@@ -107,8 +107,8 @@ def test_the_deck_has_as_many_prefixes_as_it_says_and_no_error(tmp_path: Path):
 
 
 def test_the_engine_gives_the_same_bytes_in_every_run_and_every_batch_size():
-    state, _ = engine.opened(commands(TINY))
     rules, lines = engine.rules_for(TINY), calls(TINY)
+    state, _ = engine.opened(commands(TINY), rules)
     small, large = (engine.timed(state, rules, lines, size, 2) for size in (300, 2_000))
     assert small.digest == large.digest
     counts = small.counts
@@ -122,15 +122,17 @@ def test_the_engine_gives_the_same_bytes_in_every_run_and_every_batch_size():
 
 
 def test_a_run_leaves_the_books_it_was_given_untouched():
-    state, _ = engine.opened(commands(TINY))
+    rules = engine.rules_for(TINY)
+    state, _ = engine.opened(commands(TINY), rules)
     before = state.rows("accounts").tobytes(), state.seen.tobytes()
-    engine.timed(state, engine.rules_for(TINY), calls(TINY), 500, 1)
+    engine.timed(state, rules, calls(TINY), 500, 1)
     assert (state.rows("accounts").tobytes(), state.seen.tobytes()) == before
 
 
 def test_a_command_that_is_refused_stops_the_benchmark():
+    tick = b'{"command_id":"x","tenant":"nobody","type":"clock.ticked","at":"2026-01-01T00:00:00Z"}'
     with pytest.raises(RuntimeError, match="refused"):
-        engine.opened([b'{"command_id":"x","tenant":"nobody","type":"clock.ticked","at":"2026-01-01T00:00:00Z"}'])
+        engine.opened([tick], engine.rules_for(TINY))
 
 
 def test_the_engine_benchmark_says_every_figure():

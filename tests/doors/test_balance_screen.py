@@ -36,6 +36,8 @@ def account(**changes: Any) -> Row:
         "billing_mode": "prepaid",
         "overage": False,
         "balance_micros": 4_995_000,
+        "held_micros": 0,
+        "open_calls": 0,
         "debt_micros": 0,
         "invoice_micros": 0,
         "blocked": False,
@@ -68,7 +70,7 @@ def lot(lot_id: str, left: int, expires: str | None = "2027-11-01T00:00:00.000Z"
 
 
 def pool(name: str, capacity: int, used: int) -> Row:
-    return {"pool": name, "capacity": capacity, "used": used, "left": max(capacity - used, 0)}
+    return {"pool": name, "capacity": capacity, "used": used, "left": max(capacity - used, 0), "held": 0}
 
 
 def month(name: str, calls: int, told: bool = False) -> Row:
@@ -206,6 +208,28 @@ def test_recent_events_are_told_in_words(capsys: Capture) -> None:
     events = [{"time": "2026-11-03T13:32:47.250Z", "type": "rater.pool.reached", "data": data}]
     told = line(shown(capsys, recent_events=events), "pool.reached")
     assert told.endswith("80 % of GB/MCOPSTN1/domestic/2026-11, 2,400 of 3,000 minutes")
+
+
+def test_what_is_held_for_authorized_calls_is_told_when_there_are_any(capsys: Capture) -> None:
+    held = [pool("US/MCOPSTN1/domestic/2026-11", 3_000, 1) | {"held": 12}]
+    told = line(shown(capsys, held_micros=1_032_000, open_calls=2, pools=held), "held")
+    assert told.endswith("1.032 USD and 12 minutes of pools for 2 authorized calls")
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "said"),
+    [
+        ("call.authorized", {"call_id": "7f", "seconds": 3_600, "payer": "pool", "pool_minutes": 60, "amount_micros": 0},
+         "call 7f, at most 3,600 s, paid by pool; 0.00 USD and 60 minutes held"),
+        ("call.refused", {"call_id": "7f", "reason": "no_credit", "balance_micros": 1, "held_micros": 1},
+         "call 7f: no_credit; balance 0.000001 USD, held 0.000001 USD"),
+        ("authorization.expired", {"call_id": "7f", "amount_micros": 5_000_000},
+         "call 7f: no record came; 5.00 USD no longer held"),
+    ],
+)  # fmt: skip
+def test_an_answer_to_a_switch_is_told_in_words(capsys: Capture, kind: str, data: Row, said: str) -> None:
+    events = [{"time": "2026-11-03T13:32:47.250Z", "type": f"rater.{kind}", "data": data | {"currency": "USD"}}]
+    assert line(shown(capsys, recent_events=events), kind).endswith(said)
 
 
 def test_what_an_account_does_not_have_takes_no_room(capsys: Capture) -> None:
