@@ -27,7 +27,7 @@ def decide(
 ) -> Outcome:
     """Decide a batch: commands first, then calls, each in order.
 
-    `activate` finds the rules that a `deck.activated` names, for the batch's calls; doors whose decks are not named by the
+    `activate` finds the rules that a `deck.activated` names, for what is behind it; doors whose decks are not named by the
     log leave it out.
 
     `respond` turns a recharge request into the command that answers it. The answer is applied right behind the record that

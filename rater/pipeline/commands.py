@@ -73,20 +73,17 @@ class Commands:
 
 
 class InForce:
-    """The rules that the log has put in force so far. Only who needs them looks them up: a replay may not have them all."""
+    """The rules that the log has put in force so far, each activation in its turn: a later one may leave the plans as they are."""
 
     def __init__(self, rules: Rules, activate: Activate | None) -> None:
         self._rules, self._activate, self._known = rules, activate, 0
 
     def after(self, activations: list[dict[str, Any]]) -> Rules:
         """Raises what `activate` raises."""
-        if self._activate is not None and len(activations) > self._known:
-            self._rules, self._known = self._activate(activations[-1]), len(activations)
-        return self._rules
-
-    @property
-    def last(self) -> Rules:
-        """The last that somebody looked up, for commands that nothing rates."""
+        if self._activate is not None:
+            for named in activations[self._known :]:
+                self._rules = self._activate(named)
+        self._known = len(activations)
         return self._rules
 
 
@@ -134,7 +131,7 @@ def run_commands(
     while why != DONE:
         done, why = apply_commands(
             state.books(),
-            in_force.after(outcome.activations) if commands.questions.size else in_force.last,
+            in_force.after(outcome.activations),
             commands.questions,
             commands.buffer,
             commands.rows,

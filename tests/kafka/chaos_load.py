@@ -23,7 +23,7 @@ from tests.kafka.checker_model import CDRS, COMMANDS, home_of
 from tests.kafka.workers import tenant_of
 
 TENANTS = 18
-POISON, TWICE, CONFLICT, MISPLACED, LATE, ACTIVATION = 0.05, 0.03, 0.01, 0.05, 0.03, 0.004
+POISON, TWICE, CONFLICT, MISPLACED, LATE, ACTIVATION, ASKED = 0.05, 0.03, 0.01, 0.05, 0.03, 0.004, 0.05
 CHEAPER = 100  # less money than the benchmark's tenants have, so that balances cross zero in a short run
 POISONOUS = (
     b"", b"{", b"\xef\xbb\xbf{}", b"[]", b"null", b'{"tenant":"t-0000001"}', b'{"tenant":7}', b"\xff\xfe\x00", b"{" * 5_000,
@@ -91,6 +91,9 @@ def stream(rng: random.Random, partitions: int, books: tuple[RuleBook, RuleBook]
         yield placed(rng, COMMANDS, raw, partitions)
     late: list[bytes] = []
     for number, raw in enumerate(endless_calls(shape, rng)):
+        if rng.random() < ASKED:
+            raw, question = asked_about(rng, raw, number)
+            yield placed(rng, COMMANDS, question, partitions)
         for value in (*spoiled(rng, raw), *(late.pop() for _ in range(len(late) // 40))):
             if rng.random() < LATE:
                 late.append(value)
@@ -123,6 +126,23 @@ def spoiled(rng: random.Random, raw: bytes) -> list[bytes]:
     if chance < POISON + TWICE + CONFLICT:
         return [raw, raw.replace(b'"switch":"sw1"', b'"switch":"sw2"')]
     return [raw]
+
+
+def asked_about(rng: random.Random, raw: bytes, number: int) -> tuple[bytes, bytes]:
+    """The call, and a question whether it may start; of some the record never says which call it was."""
+    call = orjson.loads(raw)
+    asked = {name: call[name] for name in ("tenant", "call_type", "user", "caller", "callee") if name in call}
+    call_id = f"call-{number}"
+    asked |= {
+        "command_id": f"ask-{number}",
+        "type": "call.authorize",
+        "at": call["start"],
+        "by": "sbc",
+        "call_id": call_id,
+    }
+    asked |= {"seconds": rng.randrange(1, 7_200), "hold_seconds": rng.choice([60, 3_600, 172_800])}
+    named = raw if rng.random() < 0.2 else raw[:-1] + b',"call_id":"%s"}' % call_id.encode()
+    return named, orjson.dumps(asked)
 
 
 def payments(rng: random.Random, number: int) -> list[bytes]:

@@ -54,11 +54,10 @@ class PartitionTwin(Twin):
         """Commands first, then calls, each in offset order."""
         answer = Expected()
         ids_before = self.ids()
-        named: Row | None = None
         for record in commands:
-            named = self.one_command(record, answer) or named
-        if named is not None:
-            self.activate(named)
+            named = self.one_command(record, answer)
+            if named is not None:
+                self.activate(named)
         for record in calls:
             self.one_call(record, answer)
         answer.ids = self.ids() - ids_before + len(answer.rated) + len(answer.applied)
@@ -80,7 +79,7 @@ class PartitionTwin(Twin):
     # ---- rules from the log
 
     def activate(self, named: Row) -> None:
-        """A set of rules comes into force for the calls of this batch; plans that are not named stay."""
+        """A set of rules comes into force for what is behind it; plans that are not named stay."""
         plans = named.get("plans") or self.in_force.plans_version
         self.take(rule_set(self.book, named["decks"], plans))
 
