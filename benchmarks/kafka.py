@@ -28,6 +28,7 @@ from benchmarks.kafka_peers import (
     streams_missing,
 )
 from benchmarks.kafka_scene import (
+    BROKER,
     PARTITIONS,
     Pace,
     Scene,
@@ -50,7 +51,6 @@ CALLS_PER_S_MIN = 150_000
 STREAMS_SHARE_MAX = 0.5
 P99_MS_MAX = 60.0
 DELAY_COMMIT_MS = 20
-DELAY_BODIES_PER_S = 200  # over all partitions: a producer with a linger of 20 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Sizes:
     tenants: int = 10_000
     prefixes: int = 6_000
     delay_s: float = 20.0
+    warm: int = 800_000  # calls for the broker's compilers, at most, before the delay is measured
     confluent: int = 300_000
     quix: int = 100_000
     faust: int = 30_000
@@ -78,6 +79,7 @@ QUICK = Sizes(
     calls=300_000,
     floor=100_000,
     delay_s=8.0,
+    warm=200_000,
     confluent=100_000,
     quix=30_000,
     faust=10_000,
@@ -172,14 +174,15 @@ def two_workers(scene: Scene, lines: list[bytes]) -> Iterator[Line]:
     yield from pace_lines("two workers", whole, warm, None, read="warm: the first half has the group's rebalance in it")
 
 
-def delay(scene: Scene, found: Found, lines: list[bytes], per_s: float) -> Iterator[Line]:
-    """At half of what one worker can do."""
+def delay(scene: Scene, found: Found, before: list[bytes], lines: list[bytes], per_s: float) -> Iterator[Line]:
+    """At half of what one worker can do, on a broker that has compiled what it needs with the calls `before`."""
     progress("kafka: delay")
-    limit = max(int(per_s / DELAY_BODIES_PER_S) * 340, 2_000)  # bytes of a body, at 327 a call and its framing
+    loads = kafka_delay.loads_of(lines, scene.names.topic(CDRS), per_s)
     worker = Worker(scene, "worker-0", commit_interval_ms=str(DELAY_COMMIT_MS))
     try:
         wait_until(lambda: worker.running() == PARTITIONS, "a worker to begin")
-        delays, reached = asyncio.run(kafka_delay.delays_ms(scene, bodies_by_partition(lines, limit), per_s))
+        warmed, compiling = kafka_delay.warm_up(scene, before)
+        delays, reached = asyncio.run(kafka_delay.delays_ms(scene, loads, per_s))
     finally:
         worker.stop()
     kept = kafka_delay.settled(delays)
@@ -188,6 +191,7 @@ def delay(scene: Scene, found: Found, lines: list[bytes], per_s: float) -> Itera
     yield figure(
         "kafka", "append to committed rated call, p99", p99, "ms", Goal(P99_MS_MAX), p50=round(p50, 1), p999=round(p999, 1),
         calls_per_s=round(reached), asked=round(per_s), sampled=len(kept), commit_interval_ms=DELAY_COMMIT_MS,
+        warmed=warmed, still_compiling=round(compiling, 2),
     )  # fmt: skip
 
 
@@ -264,7 +268,7 @@ def summary(found: Found) -> Line:
 def canonical(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
     """The floor, one worker on the same calls, the others, two workers, the delay: one deployment, no call twice by accident."""
     rate_guess = 300_000  # calls a second: nothing is faster, so there are calls enough for the delay
-    shape = Shape(sizes.tenants, sizes.prefixes, 2 * sizes.calls + int(rate_guess / 2 * sizes.delay_s))
+    shape = Shape(sizes.tenants, sizes.prefixes, 2 * sizes.calls + sizes.warm + int(rate_guess / 2 * sizes.delay_s))
     write_deck(scene.deck, shape)
     scene.create()
     progress("kafka: opening accounts")
@@ -280,12 +284,17 @@ def canonical(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
     yield from two_workers(scene, lines[sizes.calls : 2 * sizes.calls])
     assert found.one is not None
     half = found.one[0].per_s / 2
-    yield from delay(scene, found, lines[2 * sizes.calls :][: int(half * sizes.delay_s)], half)
+    warm, measured = 2 * sizes.calls, 2 * sizes.calls + sizes.warm
+    yield from delay(scene, found, lines[warm:measured], lines[measured:][: int(half * sizes.delay_s)], half)
+
+
+def cluster_of(sizes: Sizes) -> KafkaCluster:
+    return KafkaCluster(heap=sizes.heap, properties=BROKER)
 
 
 def run(sizes: Sizes) -> Iterator[Line]:
     found = Found()
-    with tempfile.TemporaryDirectory(prefix="rater-bench-") as name, KafkaCluster(heap=sizes.heap) as cluster:
+    with tempfile.TemporaryDirectory(prefix="rater-bench-") as name, cluster_of(sizes) as cluster:
         folder = Path(name)
         deck = folder / "deck"
         yield from canonical(Scene(cluster, folder, deck, Names("bench", "bench.")), found, sizes)

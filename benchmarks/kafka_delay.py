@@ -1,70 +1,130 @@
 """From the append of a call to its rated call, committed and in a consumer's hands, at a steady pace.
 
 The input topic is stamped by the broker at the append. A consumer that reads `rated-cdrs` as read_committed notes when each
-batch reached it; one rated call in `SAMPLE_EVERY` is looked up by the input offset it carries. All clocks are this
-machine's. The delay includes the fetch of the consumer.
+batch reached it, and which input offsets it spans: the first and the last rated call of a batch carry theirs, and rating
+keeps the order. One offset in `SAMPLE_EVERY` is looked up. All clocks are this machine's. The delay includes the fetch of
+the consumer.
+
+A broker that has just started spends up to a whole core on compiling itself, for a minute and longer where there is little
+to do; one that has run for a day does not. `warm_up` waits for its compilers.
+
+Load and consumer share the machine with what they measure, so both do little: requests are put together before the clock
+starts, and of a batch two calls are read.
 """
 
 import asyncio
+import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
-from aiokafka import AIOKafkaProducer
 
-from benchmarks.kafka_scene import PARTITIONS, PlainBatch, Scene
+from benchmarks.kafka_scene import PARTITIONS, Scene, bodies_by_partition, cpu_s_of, java_pid
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.client_connection import Connection, KnownTopics, close_client, leader_of
 from rater.doors.kafka.client_fetch import fetch
-from rater.doors.kafka.log import Place, Reader
+from rater.doors.kafka.client_protocol import Produce
+from rater.doors.kafka.log import Block, Place, Reader
 from rater.doors.kafka.names import CDRS, RATED
-from rater.doors.kafka.outputs import Body
-from rater.doors.kafka.record_batches import records_from_blocks
+from rater.doors.kafka.record_batches import batch_bytes
 
 Array = np.ndarray[Any, Any]
 
 SAMPLE_EVERY = 20
-STEP_S = 0.005
+LINGER_S = 0.02  # of the one producer: what came meanwhile is one request, with a batch for each partition
+REQUEST_MS = 10_000
 FETCH_BYTES, FETCH_WAIT_MS = 4 << 20, 100
 WARM_SHARE = 0.2  # of the records: the first ones meet caches that are empty and a worker that has just started
+WARM_PER_S, WARM_STEP_S = 10_000, 4.0  # small batches, as many transactions as later: these are what is compiled
+COMPILING_MAX = 0.02  # of a core: the compilers of a broker that is warm
 QUIET_S = 5.0
+INPUT = b'"input":['
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one linger gathered: a request, and how many calls are in it."""
+
+    request: Produce
+    calls: int
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A rated call in the consumer's hands: where its call lies and when it came (ms, UTC)."""
+    """A batch of rated calls in the consumer's hands: the input offsets it spans and when it came (ms, UTC)."""
 
     partition: int
-    offset: int
+    first: int
+    last: int
     at_ms: float
 
 
-async def feed(bootstrap: str, topic: str, bodies: Sequence[Sequence[Body]], per_s: float) -> float:
-    """Send small bodies in turn so that `per_s` records a second go out; the pace that was reached."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_request_size=8 << 20)
-    await producer.start()
-    sent, waiting = 0, []
-    begun = time.perf_counter()
-    for partition, (body, count) in in_turn(bodies):
-        ahead_s = sent / per_s - (time.perf_counter() - begun)
-        if ahead_s > 0:
-            await asyncio.sleep(max(ahead_s, STEP_S))
-        batch = PlainBatch(body, count, time.time_ns() // 1_000_000)
-        waiting.append(await producer.send_batch(batch, topic, partition=partition))
-        sent += count
-    await asyncio.gather(*waiting)
-    reached = sent / (time.perf_counter() - begun)
-    await producer.stop()
+def loads_of(lines: Sequence[bytes], topic: str, per_s: float) -> list[Load]:
+    """Calls as a producer sends them that gets `per_s` of them a second, in finished requests."""
+    step = max(round(per_s * LINGER_S), 1)
+    return [load_of(lines[at : at + step], topic) for at in range(0, len(lines), step)]
+
+
+def load_of(lines: Sequence[bytes], topic: str) -> Load:
+    batches: dict[Place, bytes] = {}
+    for partition, bodies in enumerate(bodies_by_partition(lines, limit_bytes=sum(map(len, lines)) * 2)):
+        for body, count in bodies:  # one, for there is room
+            batches[Place(topic, partition)] = batch_bytes(body, count, 0)
+    return Load(Produce(None, REQUEST_MS, batches), len(lines))
+
+
+async def feed(bootstrap: str, topic: str, loads: Sequence[Load], per_s: float) -> float:
+    """Send the loads in turn so that `per_s` calls a second go out; the pace that was reached."""
+    client = await Connection({"bootstrap_servers": [bootstrap]}, 10.0, 15.0).open()
+    try:
+        places = [Place(topic, partition) for partition in range(PARTITIONS)]
+        await KnownTopics().require(client, places)
+        node = await leader_of(client, places[0])
+        sent, waiting = 0, []
+        begun = time.perf_counter()
+        for load in loads:
+            sent += load.calls
+            await asyncio.sleep(sent / per_s - (time.perf_counter() - begun))
+            waiting.append(asyncio.create_task(client.send(node, load.request)))
+        answers = await asyncio.gather(*waiting)
+        reached = sent / (time.perf_counter() - begun)
+    finally:
+        await close_client(client)
+    refused = {code for answer in answers for _, partitions, _ in answer.topics for _, code, *_ in partitions} - {0}
+    if refused:
+        raise RuntimeError(f"the broker did not take all of the load: error codes {sorted(refused)}")
     return reached
 
 
-def in_turn(bodies: Sequence[Sequence[Body]]) -> list[tuple[int, Body]]:
-    """(partition, body): those of every partition spread evenly over the run, however many it has."""
-    placed = [((k + 0.5) / len(mine), p, body) for p, mine in enumerate(bodies) for k, body in enumerate(mine)]
-    return [(p, body) for _, p, body in sorted(placed, key=lambda entry: entry[:2])]
+def warm_up(scene: Scene, lines: Sequence[bytes]) -> tuple[int, float]:
+    """Calls at a low pace until the broker compiles no more, or none is left: how many, and what its compilers still take.
+
+    The share is of one core, in the last step.
+    """
+    pid, step, share = java_pid(scene.cluster), int(WARM_PER_S * WARM_STEP_S), 1.0
+    for at in range(0, len(lines), step):
+        loads = loads_of(lines[at : at + step], scene.names.topic(CDRS), WARM_PER_S)
+        before, begun = compilers_s(pid), time.perf_counter()
+        asyncio.run(feed(scene.bootstrap, scene.names.topic(CDRS), loads, WARM_PER_S))
+        took = sum(spent_s - before.get(thread, 0.0) for thread, spent_s in compilers_s(pid).items())
+        share = took / (time.perf_counter() - begun)
+        if share < COMPILING_MAX:
+            return at + step, share
+    return len(lines), share
+
+
+def compilers_s(pid: int) -> dict[int, float]:
+    """CPU seconds so far of each thread in which a Java machine compiles; it ends those that have nothing to do."""
+    found: dict[int, float] = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if "Compiler" in (thread / "comm").read_text():
+                found[int(thread.name)] = cpu_s_of(pid, int(thread.name))
+    return found
 
 
 async def listen(scene: Scene, asked: dict[Place, int], seen: list[Seen], over: asyncio.Event) -> None:
@@ -72,8 +132,7 @@ async def listen(scene: Scene, asked: dict[Place, int], seen: list[Seen], over: 
 
     One request for all partitions that waits at the broker: four that ask again and again would be a load of their own.
     """
-    connection = Connection({"bootstrap_servers": [scene.bootstrap]}, 10.0, 15.0)
-    client = await connection.open()
+    client = await Connection({"bootstrap_servers": [scene.bootstrap]}, 10.0, 15.0).open()
     try:
         await KnownTopics().require(client, list(asked))
         node = await leader_of(client, next(iter(asked)))
@@ -83,13 +142,20 @@ async def listen(scene: Scene, asked: dict[Place, int], seen: list[Seen], over: 
             if over.is_set() and not any(answer.blocks for answer in answers.values()):
                 return
             for place, answer in answers.items():
-                if answer.blocks:
-                    records, _ = records_from_blocks(answer.blocks, asked[place])
-                    for k in range(0, records.count, SAMPLE_EVERY):
-                        seen.append(Seen(place.partition, orjson.loads(records.raw(k))["input"][1], at_ms))
+                seen += [Seen(place.partition, *span_of(block), at_ms) for block in answer.blocks]
                 asked[place] = answer.next_offset
     finally:
         await close_client(client)
+
+
+def span_of(block: Block) -> tuple[int, int]:
+    """The input offsets of the first and the last rated call of a batch."""
+    return offset_at(block.body, block.body.index(INPUT)), offset_at(block.body, block.body.rindex(INPUT))
+
+
+def offset_at(body: bytes, at: int) -> int:
+    """From `"input":[partition,offset]`."""
+    return int(body[body.index(b",", at) + 1 : body.index(b"]", at)])
 
 
 async def appended_ms(reader: Reader, scene: Scene, first: Sequence[int]) -> list[tuple[Array, Array]]:
@@ -107,7 +173,7 @@ async def appended_ms(reader: Reader, scene: Scene, first: Sequence[int]) -> lis
     return found
 
 
-async def delays_ms(scene: Scene, bodies: Sequence[Sequence[Body]], per_s: float) -> tuple[Array, float]:
+async def delays_ms(scene: Scene, loads: Sequence[Load], per_s: float) -> tuple[Array, float]:
     """Milliseconds of each sampled call in the order in which they were rated, and the pace (calls a second)."""
     log = KafkaLog({"bootstrap_servers": [scene.bootstrap]})
     reader = await log.open_reader()
@@ -116,23 +182,26 @@ async def delays_ms(scene: Scene, bodies: Sequence[Sequence[Body]], per_s: float
     rated = {scene.names.place(RATED, p): (await reader.bounds(scene.names.place(RATED, p)))[1] for p in numbers}
     seen: list[Seen] = []
     over = asyncio.Event()
+    gc.disable()  # it would walk over millions of calls that wait here, and the clock is ours
     listening = asyncio.create_task(listen(scene, rated, seen, over))
-    reached = await feed(scene.bootstrap, scene.names.topic(CDRS), bodies, per_s)
+    reached = await feed(scene.bootstrap, scene.names.topic(CDRS), loads, per_s)
     await asyncio.sleep(QUIET_S)
     over.set()
     await listening
+    gc.enable()
     appended = await appended_ms(reader, scene, first)
     await reader.close()
     return delays_of(seen, appended), reached
 
 
-def delays_of(seen: Sequence[Seen], appended: Sequence[tuple[Array, Array]]) -> Array:
-    """When each was seen minus when its batch was appended."""
-    found = []
+def delays_of(seen: Iterable[Seen], appended: Sequence[tuple[Array, Array]]) -> Array:
+    """When each sampled call was seen minus when its batch was appended."""
+    found = [np.zeros(0)]
     for one in sorted(seen, key=lambda one: one.at_ms):
         offsets, times = appended[one.partition]
-        found.append(one.at_ms - times[int(np.searchsorted(offsets, one.offset, "right")) - 1])
-    return np.array(found)
+        sampled = np.arange(one.first, one.last + 1, SAMPLE_EVERY)
+        found.append(one.at_ms - times[np.searchsorted(offsets, sampled, "right") - 1])
+    return np.concatenate(found)
 
 
 def settled(delays: Array) -> Array:

@@ -33,6 +33,8 @@ from rater.doors.settings.connection import Connection
 from tests.kafka.broker import KafkaCluster, free_ports, jars
 
 PARTITIONS = 4
+# What docs/operations.md says of brokers with commit intervals of less than 100 ms.
+BROKER = {"add.partitions.to.txn.retry.backoff.ms": "2"}
 INPUT_BODY_BYTES = 256 << 10  # what a producer with some linger sends at once: about 750 calls
 ASK_S = 0.02  # how often the group's offsets are looked at
 ASK_AGAIN_S = 15.0
@@ -110,9 +112,10 @@ async def _write_partition(producer: Any, topic: str, partition: int, bodies: Se
 # --- processes ---------------------------------------------------------------------------------------------------------
 
 
-def cpu_s_of(pid: int) -> float:
-    """User and system seconds of a process so far, all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+def cpu_s_of(pid: int, thread: int | None = None) -> float:
+    """User and system seconds of a process so far, all its threads; or of one of them."""
+    of = f"/proc/{pid}/stat" if thread is None else f"/proc/{pid}/task/{thread}/stat"
+    fields = Path(of).read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * TICK_S
 
 

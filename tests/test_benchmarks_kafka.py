@@ -12,6 +12,7 @@ from benchmarks.kafka_peers import PeerFailed, Took, streams_missing, streams_to
 from benchmarks.kafka_scene import PARTITIONS, Pace, Sample, bodies_by_partition, both_paces
 from benchmarks.peers.clock import Clock, through
 from benchmarks.workload import Shape, calls
+from rater.doors.kafka.client_protocol import ProduceStruct
 from rater.doors.kafka.log import Block
 from rater.doors.kafka.partitioning import partition_of
 from rater.doors.kafka.record_batches import records_from_blocks
@@ -85,13 +86,29 @@ def test_a_worker_never_sees_the_settings_of_the_benchmark(monkeypatch: pytest.M
 
 def test_a_delay_is_counted_from_the_append_of_the_batch_a_call_lies_in():
     appended = [(np.array([100, 110]), np.array([5_000, 5_020]))]
-    seen = [kafka_delay.Seen(0, 110, 5_050.0), kafka_delay.Seen(0, 109, 5_040.0)]
+    seen = [kafka_delay.Seen(0, 110, 110, 5_050.0), kafka_delay.Seen(0, 109, 109, 5_040.0)]
     assert kafka_delay.delays_of(seen, appended).tolist() == [40.0, 30.0]
 
 
-def test_batches_of_all_partitions_are_spread_over_the_run():
-    turns = kafka_delay.in_turn([[(b"a", 1), (b"b", 1)], [(b"c", 1)], [], []])
-    assert [body for _, (body, _) in turns] == [b"a", b"c", b"b"]
+def test_a_batch_of_rated_calls_that_spans_two_appended_ones_is_counted_from_both():
+    appended = [(np.array([100, 120]), np.array([5_000, 5_020]))]
+    seen = [kafka_delay.Seen(0, 100, 120, 5_050.0)]
+    assert kafka_delay.delays_of(seen, appended).tolist() == [50.0, 30.0]
+
+
+def test_the_offsets_a_batch_of_rated_calls_spans_are_those_of_its_first_and_last_call():
+    body = b'.{"charge":1,"input":[3,17],"call":{}}..{"input":[3,18]}.{"charge":0,"input":[3,205],"call":{}}.'
+    assert kafka_delay.span_of(Block(900, 903, 3, body, 0)) == (17, 205)
+
+
+def test_the_load_is_a_request_a_linger_with_every_call_in_it_once():
+    lines = calls(Shape(tenants=50, prefixes=150, calls=2_000))
+    loads = kafka_delay.loads_of(lines, "cdrs", per_s=30_000)
+    assert [load.calls for load in loads] == [600, 600, 600, 200]
+    requests = [load.request.build(ProduceStruct) for load in loads]
+    assert sum(bytes(request.encode()).count(b'"call_type"') for request in requests) == sum(
+        line.count(b'"call_type"') for line in lines
+    )
 
 
 def test_the_last_line_has_what_the_contract_names_and_null_for_who_is_absent(monkeypatch: pytest.MonkeyPatch):

@@ -159,15 +159,23 @@ async def within(deadline_s: float, doing: str, needs: str) -> AsyncIterator[Non
     try:
         async with asyncio.timeout(deadline_s):
             yield
-    except LogProblem:
-        raise
-    except TimeoutError as problem:
-        raise LogTimeout(
+    except Exception as problem:  # aiokafka raises its own, AssertionError and KeyError
+        told = told_within(problem, deadline_s, doing, needs)
+        if told is problem:
+            raise
+        raise told from problem
+
+
+def told_within(problem: Exception, deadline_s: float, doing: str, needs: str) -> LogProblem:
+    """What went wrong while `doing`, a deadline around it included, as a `LogProblem`."""
+    if isinstance(problem, LogProblem):
+        return problem
+    if isinstance(problem, TimeoutError):
+        return LogTimeout(
             f"{doing}: no answer within {deadline_s:g} s; whether it took effect is not known. Check that the brokers run; "
             "the log itself says what was done"
-        ) from problem
-    except Exception as problem:  # aiokafka raises its own, AssertionError and KeyError
-        raise translated(problem, doing, needs) from problem
+        )
+    return translated(problem, doing, needs)
 
 
 def translated(problem: BaseException, doing: str, needs: str) -> LogProblem:

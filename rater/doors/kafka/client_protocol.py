@@ -106,17 +106,17 @@ class ProduceStruct(RequestStruct):
     RESPONSE_TYPE = ProduceAnswer
     SCHEMA = Schema(("transactional_id", TEXT), ("acks", Int16), ("timeout_ms", Int32))
 
-    def __init__(self, transactional_id: str, timeout_ms: int, topics: list[bytes]) -> None:
+    def __init__(self, transactional_id: str | None, timeout_ms: int, topics: list[bytes]) -> None:
         super().__init__(transactional_id, ALL_REPLICAS, timeout_ms)
         self.encode = lambda: Pieces([self.SCHEMA.encode((transactional_id, ALL_REPLICAS, timeout_ms)), *topics])
 
 
 class Produce(Request[ProduceStruct]):
-    """One batch for each of some places of one broker."""
+    """One batch for each of some places of one broker; without an id outside any transaction."""
 
     API_KEY = 0
 
-    def __init__(self, transactional_id: str, timeout_ms: int, batches: Mapping[Place, bytes]) -> None:
+    def __init__(self, transactional_id: str | None, timeout_ms: int, batches: Mapping[Place, bytes]) -> None:
         self._asked = (transactional_id, timeout_ms, produce_pieces(batches))
 
     def build(self, request_struct_class: type[ProduceStruct]) -> ProduceStruct:

@@ -1,9 +1,10 @@
 """The steps of a transaction, for whichever writer takes them: in order, each with a deadline, none after one that failed."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
 
-from rater.doors.kafka.client_connection import problem_text, within
+from rater.doors.kafka.client_connection import problem_text, told_within
 from rater.doors.kafka.log import Fenced, LogProblem, Place
 
 
@@ -14,9 +15,9 @@ class Steps:
         self.name = name
         self.tainted = False
         self.open = False  # a transaction is
-        self._deadline_s, self._death = deadline_s, death
+        self.deadline_s, self.death = deadline_s, death
         self._spoilt: LogProblem | None = None
-        self._writes = 0  # under way
+        self.writes = 0  # under way
 
     def check_closed(self) -> None:
         if self.open and self._spoilt is None:
@@ -26,52 +27,29 @@ class Steps:
         if not self.open and self._spoilt is None:
             raise LogProblem(f"{self.name}: no transaction is open; begin one first")
 
-    @asynccontextmanager
-    async def write(self, place: Place, count: int) -> AsyncIterator[None]:
+    def write(self, place: Place, count: int) -> "Step":
         """The step of a batch of records; no commit while one is under way."""
         self.check_open()
         if count == 0:
             raise LogProblem(f"{place}: nothing to write; expected at least one record")
-        async with self.step(f"writing {count} records to {place}", f"WRITE on topic {place.topic}"):
-            self._writes += 1
-            try:
-                yield
-            finally:
-                self._writes -= 1
+        return self.step(f"writing {count} records to {place}", f"WRITE on topic {place.topic}", writes=1)
 
     def check_written(self) -> None:
-        if self._writes:
-            raise LogProblem(f"{self.name}: commit while {self._writes} writes are under way; await them first")
+        if self.writes:
+            raise LogProblem(f"{self.name}: commit while {self.writes} writes are under way; await them first")
 
-    @asynccontextmanager
-    async def step(self, doing: str, needs: str | None = None) -> AsyncIterator[None]:
+    def step(self, doing: str, needs: str | None = None, writes: int = 0) -> "Step":
         """One step of a transaction: none is taken after one that failed."""
         if self._spoilt is not None:
             kind = Fenced if isinstance(self._spoilt, Fenced) else LogProblem
             raise kind(
                 f"{self.name}: {doing}: an earlier step failed ({self._spoilt}); close this writer, open a new one"
             )
-        async with self.last_step(doing, needs):
-            yield
+        return self.last_step(doing, needs, writes)
 
-    @asynccontextmanager
-    async def last_step(self, doing: str, needs: str | None = None) -> AsyncIterator[None]:
+    def last_step(self, doing: str, needs: str | None = None, writes: int = 0) -> "Step":
         """As `step`, also after one that failed: an abort."""
-        needs = needs or f"WRITE on transactional id {self.name}"
-        try:
-            async with within(self._deadline_s, f"{self.name}: {doing}", needs):
-                try:
-                    yield
-                except LogProblem:
-                    raise
-                except Exception:
-                    death = self._death()
-                    if death is not None:
-                        raise death  # noqa: B904  # its own cause says what the broker answered
-                    raise
-        except BaseException as problem:
-            self.spoil(problem)
-            raise
+        return Step(self, f"{self.name}: {doing}", needs or f"WRITE on transactional id {self.name}", writes)
 
     def spoil(self, problem: BaseException) -> None:
         """A sequence number may be used up, a request may be adrift: nothing good can come of this writer."""
@@ -86,3 +64,44 @@ class Steps:
     def end(self) -> None:
         """The writer is closed."""
         self._spoilt = self._spoilt or LogProblem("it is closed")
+
+
+class Step:
+    """A step under way, for `async with`. A transaction has about ten: one object each, not four generators in each other."""
+
+    __slots__ = ("_deadline", "_doing", "_needs", "_steps", "_writes")
+
+    def __init__(self, steps: Steps, doing: str, needs: str, writes: int) -> None:
+        self._steps, self._doing, self._needs, self._writes = steps, doing, needs, writes
+        self._deadline = asyncio.timeout(steps.deadline_s)
+
+    async def __aenter__(self) -> None:
+        await self._deadline.__aenter__()
+        self._steps.writes += self._writes
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._steps.writes -= self._writes
+        cause = self._root(problem)
+        try:
+            await self._deadline.__aexit__(kind, problem, trace)
+        except TimeoutError as late:
+            cause = late
+        if cause is None:
+            return
+        told = self._told(cause)
+        self._steps.spoil(told)
+        if told is not problem:
+            raise told from cause
+
+    def _root(self, problem: BaseException | None) -> BaseException | None:
+        """What the client itself has ended with, where it has: its own cause says what the broker answered."""
+        if not isinstance(problem, Exception) or isinstance(problem, LogProblem):
+            return problem
+        return self._steps.death() or problem
+
+    def _told(self, cause: BaseException) -> BaseException:
+        if not isinstance(cause, Exception):  # cancelled
+            return cause
+        return told_within(cause, self._steps.deadline_s, self._doing, self._needs)

@@ -60,6 +60,9 @@ class Fetched:
         """The time of the first record taken, 0 for none: lag in seconds counts from there."""
         return min((blocks[0].timestamp_ms for blocks in (self.calls, self.commands) if blocks), default=0)
 
+    def is_full(self, limits: Limits) -> bool:
+        return self.size >= limits.bytes_max or self.count >= limits.records_max
+
     def add(self, blocks: dict[Place, list[Block]], calls: Place, commands: Place) -> None:
         for target, place in ((self.calls, calls), (self.commands, commands)):
             for block in blocks.get(place, ()):
@@ -104,6 +107,7 @@ class PartitionTask:
         self._book: RuleBook | None = None
         self._writer: Writer | None = None
         self._reader: Reader | None = None
+        self._due = 0.0  # the next commit, where anything came
         self._snapshot_due = 0.0
         self._snapshot_batch = -1  # what the last snapshot of this task holds
         self._snapshot: asyncio.Task[None] | None = None
@@ -358,22 +362,24 @@ class PartitionTask:
             return {}
 
     async def _gather(self) -> Fetched:
-        """Everything that arrives until the commit interval is over or a batch is full; at once where somebody waits for a command."""
+        """Everything that arrives until the next commit is due or a batch is full; nobody waits for a command.
+
+        A commit is due an interval after the batch before was begun: what came while that one was written has waited long
+        enough, and what comes after a pause need not wait at all.
+        """
         limits, fetched = self._limits, Fetched()
         places = (self._calls, self._commands)
         fetched.add(await self._member.fetch(places, limits.bytes_max, IDLE_S), self._calls, self._commands)
         if not fetched.size:
             return fetched
         self._oldest_ms = fetched.oldest_ms()
-        deadline = self._around.now() + limits.commit_interval_s
-        while fetched.size < limits.bytes_max and fetched.count < limits.records_max and not self._stopping.is_set():
-            if fetched.commands:
-                break
-            left = deadline - self._around.now()
+        while not (fetched.commands or fetched.is_full(limits) or self._stopping.is_set()):
+            left = self._due - self._around.now()
             if left <= 0:
                 break
             more = await self._member.fetch(places, limits.bytes_max - fetched.size, left)
             fetched.add(more, self._calls, self._commands)
+        self._due = self._around.now() + limits.commit_interval_s
         return fetched
 
     async def _rate(self, fetched: Fetched, begun: float) -> None:
