@@ -37,8 +37,8 @@ unit: $(VENV)/.dev ## the tests alone, on two processes; those with a real Apach
 kafka: $(VENV)/.dev ## only the tests with a real Apache Kafka
 	$(BIN)/python -m pytest -m kafka tests/kafka
 
-chaos: $(VENV)/.dev ## faults in random mixes on a real Apache Kafka, SECONDS=600 of them; counts per fault
-	$(BIN)/python -m tests.kafka.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
+chaos: $(VENV)/.dev ## faults in random mixes on a real Apache Kafka, SECONDS=600 of them; BOOTSTRAP=host:port,... takes a cluster that is there
+	$(BIN)/python -m tests.kafka.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP))
 
 plain: $(VENV)/.dev ## the tests of core and contract with every kernel as plain Python: slow, debuggable
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n 2 tests/core tests/contract

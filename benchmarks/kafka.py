@@ -289,7 +289,7 @@ def canonical(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
 
 
 def cluster_of(sizes: Sizes) -> KafkaCluster:
-    return KafkaCluster(heap=sizes.heap, properties=BROKER)
+    return KafkaCluster(heap=sizes.heap, properties=BROKER, for_long=True)
 
 
 def run(sizes: Sizes) -> Iterator[Line]:

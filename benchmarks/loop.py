@@ -67,7 +67,7 @@ class Delays:
 
 
 def run(sizes: Sizes) -> Iterator[Line]:
-    with tempfile.TemporaryDirectory() as folder, KafkaCluster() as cluster:
+    with tempfile.TemporaryDirectory() as folder, KafkaCluster(for_long=True) as cluster:
         for provider in ("ledger", "http"):
             yield from measure(cluster, Path(folder) / provider, provider, sizes)
 

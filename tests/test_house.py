@@ -50,7 +50,7 @@ LIBRARIES["sources"] = LIBRARIES["recharge"] = LIBRARIES["usage"] = LIBRARIES["c
 # What a mail says is text made of values: templates, and how amounts and dates are written in a language.
 LIBRARIES["notify"] = LIBRARIES["contract"] | {"babel", "jinja2", "markupsafe"}
 # Faust is the process: of the rating worker, and of the agents around it. It comes nowhere near the partition task.
-FAUST = ("rater.doors.service", "rater.doors.kafka.worker")
+FAUST = ("rater.doors.faust_process", "rater.doors.service", "rater.doors.kafka.worker")
 # The agents' log is aiokafka's too: Faust's consumer reads records of transactions that were aborted.
 AIOKAFKA = ("rater.doors.kafka", "rater.doors.service.agent_log", "rater.doors.publishing")
 HISTORY = ("rater.doors.history",)
@@ -269,7 +269,7 @@ BACKWARD = [
     ("rater.pipeline", "import logging", "neither waits"),
     ("rater.contract.rated", "from random import choice", "neither waits"),
     ("rater.doors.files.rate", "import aiokafka", "only rater.doors.kafka"),
-    ("rater.doors.kafka.log", "from faust import App", "only rater.doors.service"),
+    ("rater.doors.kafka.log", "from faust import App", "only rater.doors.faust_process"),
 ]
 
 

@@ -2,11 +2,11 @@
 
 import gzip
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from rater.sources.asterisk_layouts import LAYOUTS
 from tests.doors.front import front, refused, told
+from tests.faults.processes import Nursery, nursery
 from tests.schema_check import validate
 from tests.sources.support import ASTERISK, row
 
@@ -110,24 +111,42 @@ def test_sources_are_listed_and_canonical_is_none_of_them(desk: Path):
     assert refused(front("mediate", "--source", "asterisk-csv", "--profile", desk / "pbx.toml"))
 
 
-def process(desk: Path, *args: str, **environment: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "rater", "mediate", "--source", "asterisk-csv", "--profile", str(desk / "pbx.toml"),
-               "--out", str(desk / "out"), *args]  # fmt: skip
+def command(desk: Path, *args: str) -> list[str]:
+    return [
+        "mediate",
+        "--source",
+        "asterisk-csv",
+        "--profile",
+        str(desk / "pbx.toml"),
+        "--out",
+        str(desk / "out"),
+        *args,
+    ]
+
+
+def process(desk: Path, *args: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "rater", *command(desk, *args)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Nursery]:
+    with nursery() as found:
+        yield found
+
+
 @pytest.mark.parametrize("point", ["before-write", "mid-write", "after-write", "after-sync", "after-commit"])
 @pytest.mark.parametrize("times", [1, 2])
-def test_killed_anywhere_and_run_again_the_outputs_are_those_of_an_undisturbed_run(desk: Path, point: str, times: int):
+def test_killed_anywhere_and_run_again_the_outputs_are_those_of_an_undisturbed_run(
+    desk: Path, runs: Nursery, point: str, times: int
+):
     (desk / "more.csv").write_bytes(b"".join(line(n) for n in range(100, 110)) + b"bad\n")
     files = [str(desk / "Master.csv"), str(desk / "more.csv")]
-    killed = process(desk, *files, RATER_FAILPOINT=f"{point}:{times}")
-    assert killed.wait(60) == -signal.SIGKILL
-    again = process(desk, *files)
-    assert again.wait(60) == 0, again.stderr.read() if again.stderr else b""
+    assert runs.run(command(desk, *files), failpoint=f"{point}:{times}").killed
+    again = runs.run(command(desk, *files))
+    assert again.status == 0, again.stderr.decode()
     disturbed = [(desk / "out" / name).read_bytes() for name in ("cdrs.jsonl", "rejected-raw.jsonl")]
     (desk / "out").rename(desk / "disturbed")
     mediated(desk, *map(Path, files))

@@ -4,8 +4,10 @@ Every injection counts only if the process really died of it. The undisturbed ru
 fixed, so that journals and rows can be compared to the byte.
 """
 
+import os
 import random
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +63,28 @@ class Undisturbed:
         return differences(seen(out), self.expected) + different
 
 
+MEMORY, MEMORY_BYTES_MIN = Path("/dev/shm"), 256 << 20
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where fsync costs nothing, if this machine has such a place.
+
+    Every run calls it as often as ever. What SIGKILL leaves behind does not depend on it: the page cache outlives the process.
+    """
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN:
+        with tempfile.TemporaryDirectory(prefix="rater-kills-", dir=MEMORY) as folder:
+            yield Path(folder)
+    else:
+        yield tmp_path_factory.mktemp("kills")
+
+
+@pytest.fixture
+def tmp_path(ground: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=ground) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="module")
 def runs() -> Iterator[Nursery]:
     with nursery() as found:
@@ -68,12 +92,13 @@ def runs() -> Iterator[Nursery]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(runs: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def undisturbed(runs: Nursery, ground: Path) -> Any:
     known: dict[str, Undisturbed] = {}
 
     def find(name: str) -> Undisturbed:
         if name not in known:
-            folder = tmp_path_factory.mktemp(name)
+            folder = ground / f"of-{name}"
+            folder.mkdir()
             made = scenario(name, folder / "inputs")
             template, out = folder / "empty.db", folder / "undisturbed"
             new_state(out, template)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,24 @@ from rater.doors.history.opening import open_history
 from rater.doors.history.store import EVENTS, KAFKA, RATED, HistoryProblem, Store
 from tests.kafka.broker import KafkaCluster
 from tests.kafka.test_worker import ACCOUNT, call, read
-from tests.kafka.workers import PATIENCE_S, ROOT, Deployment
+from tests.kafka.workers import PATIENCE_S, ROOT, Deployment, Process, started
 
 numbers = itertools.count()
 TENANTS = [f"acme-{k}" for k in range(6)]
 CALLS = 60 * len(TENANTS)
 
 
+@dataclass(frozen=True)
+class Rated:
+    """Topics whose worker has rated everything, and what stands in them."""
+
+    deployment: Deployment
+    calls: list[tuple[str, str, int]]
+    events: list[dict[str, Any]]
+
+
 @pytest.fixture(scope="module")
-def rated(kafka: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
-    """Topics of a deployment whose worker has rated everything."""
+def rated(kafka: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) -> Rated:
     folder = tmp_path_factory.mktemp("history-sink")
     deployment = Deployment(kafka.bootstrap, f"sink-{os.getpid()}-{next(numbers)}", folder).create()
     deployment.feed("account-commands", [one.replace(b'"acme"', f'"{t}"'.encode()) for t in TENANTS for one in ACCOUNT])
@@ -38,23 +47,20 @@ def rated(kafka: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) -> Depl
         worker.wait_running(deployment.partitions)
         for start in range(0, 60, 20):  # several batches, and so several transactions
             deployment.feed("cdrs", [call(f"r{k}", tenant) for tenant in TENANTS for k in range(start, start + 20)])
-        worker.wait(lambda status: status["counts"]["rated"] >= CALLS, f"{CALLS} rated")
+        status = worker.wait(lambda status: status["counts"]["rated"] >= CALLS, f"{CALLS} rated")
         assert worker.stop() == 0
     finally:
         worker.kill()
-    return deployment
+    calls = [(row["tenant"], row["record_id"], row["charge_micros"]) for row in told(deployment, RATED, CALLS)]
+    return Rated(deployment, sorted(calls), told(deployment, EVENTS, status["counts"]["events"]))
 
 
 @contextmanager
-def sink(deployment: Deployment, target: str, failpoint: str = "") -> Iterator["subprocess.Popen[bytes]"]:
+def sink(deployment: Deployment, target: str, failpoint: str = "", forked: bool = True) -> Iterator[Process]:
     extra = {"RATER_FAILPOINT": failpoint} if failpoint else {}
     environment = deployment.environment({"RATER_HISTORY_STORE": target, **extra})
     log = deployment.folder / f"sink-{next(numbers)}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rater", "history", "sink"], env=environment, cwd=ROOT, stdin=subprocess.DEVNULL,
-            stdout=out, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+    process = started(("rater", "history", "sink"), environment, log, forked)
     try:
         yield process
     finally:
@@ -63,7 +69,7 @@ def sink(deployment: Deployment, target: str, failpoint: str = "") -> Iterator["
         sys.stdout.write(log.read_text("utf-8", "replace"))
 
 
-def expected(deployment: Deployment, topic: str, count: int) -> list[dict[str, Any]]:
+def told(deployment: Deployment, topic: str, count: int) -> list[dict[str, Any]]:
     return asyncio.run(read(deployment, topic, count))
 
 
@@ -76,7 +82,7 @@ def calls_kept(target: str) -> list[tuple[str, str, int]]:
         store.close()
 
 
-def until(process: "subprocess.Popen[bytes]", what: Callable[[], bool]) -> None:
+def until(process: Process, what: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         assert process.poll() is None, f"the sink ended with {process.returncode}"
@@ -90,35 +96,34 @@ def until(process: "subprocess.Popen[bytes]", what: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("failpoint", ["", *HISTORY_FAILPOINTS])
-def test_killed_at_any_step_the_next_sink_ends_with_every_record_once(rated: Deployment, target: str, failpoint: str):
-    told = expected(rated, RATED, CALLS)
-    whole = sorted((row["tenant"], row["record_id"], row["charge_micros"]) for row in told)
+def test_killed_at_any_step_the_next_sink_ends_with_every_record_once(rated: Rated, target: str, failpoint: str):
+    """Undisturbed it is the very command, from nothing."""
     if failpoint:
-        with sink(rated, target, f"{failpoint}:2" if failpoint == "before-history-commit" else failpoint) as process:
+        at = f"{failpoint}:2" if failpoint == "before-history-commit" else failpoint
+        with sink(rated.deployment, target, at) as process:
             assert process.wait(PATIENCE_S) == -signal.SIGKILL
-    with sink(rated, target) as process:
-        until(process, lambda: len(calls_kept(target)) >= len(whole))
+    with sink(rated.deployment, target, forked=bool(failpoint)) as process:
+        until(process, lambda: len(calls_kept(target)) >= len(rated.calls))
         time.sleep(0.5)  # for what would come too much; the assertion is on what is there
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
-    assert calls_kept(target) == whole
+    assert calls_kept(target) == rated.calls
     check_events_and_places(rated, open_history(target))
 
 
-def check_events_and_places(deployment: Deployment, store: Store) -> None:
+def check_events_and_places(rated: Rated, store: Store) -> None:
     try:
         with store.reading() as ask:
             kept = sorted(body for (body,) in ask("select body from events", ()))
-        told = expected(deployment, EVENTS, len(kept))
-        assert [orjson.loads(body) for body in kept] == [orjson.loads(one) for one in sorted(map(text, told))]
-        positions = store.positions(store.feed(KAFKA, deployment.prefix))
-        assert {place.number for place in positions if place.topic == RATED} == set(range(deployment.partitions))
+        assert [orjson.loads(body) for body in kept] == [orjson.loads(one) for one in sorted(map(text, rated.events))]
+        positions = store.positions(store.feed(KAFKA, rated.deployment.prefix))
+        assert {place.number for place in positions if place.topic == RATED} == set(range(rated.deployment.partitions))
     finally:
         store.close()
 
 
-def text(told: dict[str, Any]) -> str:
-    return orjson.dumps(told).decode()
+def text(event: dict[str, Any]) -> str:
+    return orjson.dumps(event).decode()
 
 
 def test_a_topic_that_is_not_there_is_told_with_what_makes_it(kafka: KafkaCluster, tmp_path: Path):

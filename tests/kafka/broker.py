@@ -169,6 +169,7 @@ class KafkaCluster:
     format_options: Sequence[str] = ()
     transaction_version: int = 2
     heap: str = "512m"
+    for_long: bool = False  # whether the JVM compiles for hours of load, at twice the cost of a start: for measurements
 
     def __post_init__(self) -> None:
         if self.nodes not in (1, 3):
@@ -274,7 +275,8 @@ class KafkaCluster:
         """Start the JVM; where its log goes on, so that the word of an earlier start is not taken for this one's."""
         offset = node.log_file.stat().st_size if node.log_file.exists() else 0
         with node.log_file.open("ab") as log:
-            command = _java(self.heap, [], "kafka.Kafka", str(node.properties_file))
+            options = [] if self.for_long else ["-XX:TieredStopAtLevel=1"]
+            command = _java(self.heap, options, "kafka.Kafka", str(node.properties_file))
             # A session of its own: Ctrl-C in a terminal is for the test, which then closes the cluster.
             node.process = _starter.submit(
                 subprocess.Popen, command, cwd=node.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -370,7 +372,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with KafkaCluster(asked.nodes, dict(pair.split("=", 1) for pair in asked.set), heap=asked.heap) as kafka:
+        properties = dict(pair.split("=", 1) for pair in asked.set)
+        with KafkaCluster(asked.nodes, properties, heap=asked.heap, for_long=True) as kafka:
             print(kafka.bootstrap, flush=True)
             print(f"files and logs: {kafka.folder}; Ctrl-C stops and removes them", file=sys.stderr, flush=True)
             signal.pause()

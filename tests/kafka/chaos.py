@@ -2,6 +2,7 @@
 
     python -m tests.kafka.chaos --seconds 600 --seed 1      # as many rounds as fit; prints a table
     python -m tests.kafka.chaos --planted                   # every planted bug, and what caught it
+    python -m tests.kafka.chaos --bootstrap kafka1:9092     # against a cluster that is already there: see `chaos_outside`
 
 A round is one deployment: some faults one after the other while records are sent, 60 seconds at most to come to rest, then
 everything in the topics is judged. A round that fails leaves its logs, topics and timeline in a folder that it names; the
@@ -29,8 +30,9 @@ from tests.kafka import chaos_faults as faults
 from tests.kafka.broker import KafkaCluster
 from tests.kafka.chaos_faults import Fault, Injection
 from tests.kafka.chaos_load import Decks, make_decks
-from tests.kafka.chaos_nursery import Nursery, nursery
+from tests.kafka.chaos_outside import LEFT_OUT, NoCluster, Outside, name_of, outside, plan_of_workers
 from tests.kafka.chaos_scene import SETTLED_S, Scene, dump, open_transactions, scene, until
+from tests.kafka.nursery import Nursery, nursery
 
 LOST, DOUBLED, BALANCE, ALARMS = {"I3"}, {"I4"}, {"I1", "I2", "I5"}, {"I7"}
 
@@ -58,16 +60,16 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What rounds share: a broker, decks, a nursery, a folder."""
+    """What rounds share: brokers, decks, a nursery, a folder."""
 
-    kafka: KafkaCluster
+    kafka: KafkaCluster | Outside
     decks: Decks
     nursery: Nursery
     folder: Path
 
 
 @contextlib.contextmanager
-def ground(kafka: KafkaCluster, folder: Path) -> Iterator[Ground]:
+def ground(kafka: KafkaCluster | Outside, folder: Path) -> Iterator[Ground]:
     with nursery() as found:
         yield Ground(kafka, make_decks(folder / "decks"), found, folder)
 
@@ -75,8 +77,8 @@ def ground(kafka: KafkaCluster, folder: Path) -> Iterator[Ground]:
 def play(on: Ground, seed: int, plan: Sequence[Fault], **shape: Any) -> Round:
     """One round: the faults in order, rest, judgement."""
     begun = time.monotonic()
-    told = Round(seed, " ".join(f"{name}={value}" for name, value in shape.items()))
-    name = f"chaos-{seed}-{int(time.time() * 1000) % 1_000_000_000}"
+    told = Round(seed, " ".join(f"{name}={value}" for name, value in shape.items() if name != "settings"))
+    name = name_of(seed)
     with scene(on.kafka, on.nursery, on.decks, on.folder / name, seed, name=name, **shape) as found:
         found.fleet.wait_running(found.partitions, 40.0)
         until(lambda: found.load.calls > 100, 40.0)  # tenants are open, and something is rated
@@ -96,6 +98,8 @@ def play(on: Ground, seed: int, plan: Sequence[Fault], **shape: Any) -> Round:
             kept = Path(tempfile.mkdtemp(prefix=f"rater-chaos-failed-{seed}-"))
             dump(found, kept)
             told.kept = str(kept)
+    if isinstance(on.kafka, Outside) and told.survived:
+        on.kafka.forget(found.deployment)
     told.seconds = time.monotonic() - begun
     return told
 
@@ -149,15 +153,15 @@ def random_plan(rng: random.Random, count: int = 7) -> tuple[list[Fault], dict[s
     return plan, shape
 
 
-def mixed(on: Ground, three: Ground, seconds: float, seed: int, tell: Console) -> list[Round]:
-    """Rounds with random faults until the time is over; those that strike brokers on `three` of them."""
+def mixed(on: Ground, three: Ground | None, seconds: float, seed: int, tell: Console) -> list[Round]:
+    """Rounds with random faults until the time is over; those that strike brokers on `three` of them, or never."""
     deadline = time.monotonic() + seconds
     rounds: list[Round] = []
     while time.monotonic() < deadline:
         own = seed * 10_000 + len(rounds)
-        plan, shape = random_plan(random.Random(own))
+        plan, shape = (random_plan if three else plan_of_workers)(random.Random(own))
         try:
-            rounds.append(play(three if set(plan) & set(OF_BROKERS) else on, own, plan, **shape))
+            rounds.append(play(three if three and set(plan) & set(OF_BROKERS) else on, own, plan, **shape))
         except KeyboardInterrupt:
             break
         last = rounds[-1]
@@ -224,18 +228,17 @@ def show(told: dict[str, Any], console: Console) -> None:
     )  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.kafka.chaos", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600.0, help="no round begins later (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--planted", nargs="*", metavar="BUG", help="planted bugs instead: these, or all")
-    parser.add_argument(
-        "--json", action="store_true", help="one object on standard output, everything else on standard error"
-    )
-    asked = parser.parse_args(arguments)
-    console = Console(stderr=asked.json)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is done is told
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def against(bootstrap: str, asked: argparse.Namespace, console: Console) -> list[Round]:
+    """Somebody's cluster."""
+    kafka = outside(bootstrap)
+    console.print(f"{LEFT_OUT}. Topics chaos-* with {kafka.nodes} replicas are made, and deleted after a round without a fault",
+                  highlight=False)  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="rater-chaos-") as folder, ground(kafka, Path(folder)) as on:
+        return mixed(on, None, asked.seconds, asked.seed, console)
+
+
+def on_our_own(asked: argparse.Namespace, console: Console) -> list[Round] | int:
+    """One broker and three, started and stopped here; an exit status where planted bugs are asked for."""
     with (
         tempfile.TemporaryDirectory(prefix="rater-chaos-") as folder,
         KafkaCluster() as kafka,
@@ -246,7 +249,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return catch_all(on, asked.planted, asked.seed, console, asked.json)
         with KafkaCluster(nodes=3) as brokers:
-            rounds = mixed(on, replace(on, kafka=brokers), asked.seconds, asked.seed, console)
+            return mixed(on, replace(on, kafka=brokers), asked.seconds, asked.seed, console)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.kafka.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0, help="no round begins later (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--bootstrap",
+        metavar="HOST:PORT,...",
+        help="a cluster that is already there, plain text: faults on brokers are left out",
+    )
+    parser.add_argument("--planted", nargs="*", metavar="BUG", help="planted bugs instead: these, or all")
+    parser.add_argument(
+        "--json", action="store_true", help="one object on standard output, everything else on standard error"
+    )
+    asked = parser.parse_args(arguments)
+    console = Console(stderr=asked.json)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is done is told
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if asked.bootstrap is not None and asked.planted is not None:
+        parser.error("--planted needs brokers of its own; leave out --bootstrap")
+    try:
+        rounds = against(asked.bootstrap, asked, console) if asked.bootstrap is not None else on_our_own(asked, console)
+    except NoCluster as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    if isinstance(rounds, int):
+        return rounds
     told = report(rounds)
     show(told, console)
     if asked.json:

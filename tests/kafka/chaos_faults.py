@@ -189,22 +189,22 @@ def rolling_restart(scene: Scene) -> list[Injection]:
 
 
 def broker_kill(scene: Scene) -> list[Injection]:
-    index = scene.rng.randrange(scene.kafka.nodes)
+    index = scene.rng.randrange(scene.brokers.nodes)
     with scene.watch.paused():
-        process = scene.kafka.node(index).process
-        scene.kafka.kill(index)
-        scene.kafka.restart(index)
+        process = scene.brokers.node(index).process
+        scene.brokers.kill(index)
+        scene.brokers.restart(index)
     landed = process is not None and process.returncode == -signal.SIGKILL
     return [Injection("broker killed and restarted", landed, "SIGKILL under load")]
 
 
 def broker_stopped(scene: Scene, seconds: float = 15.0) -> list[Injection]:
     scene.fleet.wait_running(scene.partitions, PATIENCE_S)
-    index = scene.rng.randrange(scene.kafka.nodes)
+    index = scene.rng.randrange(scene.brokers.nodes)
     with scene.watch.paused():
-        scene.kafka.pause(index)
+        scene.brokers.pause(index)
         time.sleep(seconds)
-        scene.kafka.resume(index)
+        scene.brokers.resume(index)
     return [Injection(f"broker stopped {seconds:.0f} s", True, "SIGSTOP under load; the process stood still")]
 
 

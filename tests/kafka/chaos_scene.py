@@ -13,22 +13,32 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import confluent_kafka
 
 from tests.kafka.broker import KafkaCluster, free_ports, run_tool
 from tests.kafka.chaos_load import Decks, Load
-from tests.kafka.chaos_nursery import Forked, Nursery
 from tests.kafka.checker_io import BrokerSource, ReadProblem, rules_of
 from tests.kafka.checker_model import INPUTS, TOPICS, RuleBook, Violation
 from tests.kafka.checker_watch import Watcher
+from tests.kafka.nursery import Forked, Nursery
 from tests.kafka.proxy import Proxy
 from tests.kafka.workers import Deployment, Worker, running
 
 SETTLED_S = 60.0  # how long a run may take from the last fault to rest (I12)
 SESSION_MS = 3_000
 TRANSACTIONS = "org.apache.kafka.tools.TransactionsCommand"
+
+
+class Cluster(Protocol):
+    """Brokers, ours or somebody's. `nodes`: as many replicas as our topics get."""
+
+    @property
+    def bootstrap(self) -> str: ...
+
+    @property
+    def nodes(self) -> int: ...
 
 
 @dataclass
@@ -90,9 +100,9 @@ class Fleet:
         log = self.deployment.folder / f"worker-{number}.log"
         with log.open("a") as out:
             out.write(f"=== start, failpoint '{failpoint}' {dict(extra)}\n")
-        process = self._nursery.worker(self.deployment.environment(own | dict(extra)), log, self._planted)
+        process = self._nursery.start(["worker"], self.deployment.environment(own | dict(extra)), log, self._planted)
         self._timeline.note(f"worker {number}: process {process.pid} starts {failpoint} {dict(extra) or ''}")
-        return process, Worker(process, port, log)  # type: ignore[arg-type]  # the same methods
+        return process, Worker(process, port, log)
 
     def extra_worker(self, number: int, **extra: str) -> tuple[Forked, Worker]:
         """One that nobody supervises."""
@@ -293,7 +303,7 @@ def settled(watcher: Watcher) -> bool:
 class Scene:
     """Everything a fault needs."""
 
-    kafka: KafkaCluster
+    kafka: Cluster
     deployment: Deployment
     fleet: Fleet
     load: Load
@@ -302,7 +312,13 @@ class Scene:
     rng: random.Random
     timeline: Timeline
     decks: Decks
-    version: int  # of the transactions' protocol
+    version: int | None  # of the transactions' protocol; None: what the cluster speaks
+
+    @property
+    def brokers(self) -> KafkaCluster:
+        """Those that may be struck: brokers of our own."""
+        assert isinstance(self.kafka, KafkaCluster), "a fault on brokers that are somebody else's"
+        return self.kafka
 
     @property
     def partitions(self) -> int:
@@ -314,16 +330,16 @@ class Scene:
 
 @contextlib.contextmanager
 def scene(
-    kafka: KafkaCluster, nursery: Nursery, decks: Decks, folder: Path, seed: int, *, name: str, proxied: bool = False,
-    static: bool = False, workers: int = 2, partitions: int = 3, rate: int = 250, planted: str = "", version: int = 2,
+    kafka: Cluster, nursery: Nursery, decks: Decks, folder: Path, seed: int, *, name: str, proxied: bool = False,
+    static: bool = False, workers: int = 2, partitions: int = 3, rate: int = 250, planted: str = "", version: int | None = 2,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Scene]:  # fmt: skip
     rng, timeline = random.Random(seed), Timeline()
-    proxy = ProxyThread(kafka.node().ports["CLIENT"]) if proxied else None
+    proxy = ProxyThread(kafka.node().ports["CLIENT"]) if proxied and isinstance(kafka, KafkaCluster) else None
     own = {
         "RATER_SESSION_TIMEOUT_MS": str(SESSION_MS),
         "RATER_SNAPSHOT_INTERVAL_S": "1",
-        "RATER_TRANSACTION_VERSION": str(version),
+        "RATER_TRANSACTION_VERSION": str(version or "auto"),
     }
     own |= {"RATER_REQUEST_TIMEOUT_MS": "1500"} if proxied else {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -378,7 +394,8 @@ def dump(found: Scene, folder: Path) -> None:
     """Logs, topics and timeline of a run that failed."""
     shutil.copytree(found.deployment.folder, folder, dirs_exist_ok=True)
     (folder / "timeline.txt").write_text("\n".join(found.timeline.entries) + "\n")
-    shutil.copy(found.kafka.node().log_file, folder / "broker.log")
+    if isinstance(found.kafka, KafkaCluster):
+        shutil.copy(found.kafka.node().log_file, folder / "broker.log")
     source = BrokerSource(found.kafka.bootstrap, found.deployment.name, found.deployment.prefix)
     try:
         with (folder / "topics.jsonl").open("w") as out:

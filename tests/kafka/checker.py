@@ -8,13 +8,12 @@ planting faults. `checker_watch` asks the same of a run that is still going on; 
 prints what was checked and every invariant broken; exit status 1 if any is. What each line of the table means:
 
     I1  conservation per account    I5  running balance and version   I9   answers never go back (needs the web door's answers)
-    I2  double entry is zero        I6  order per account             I10  state = log (the watermark in rater-state)
+    I2  double entry is zero        I6  order per account             I10  state = log, every row to the byte
     I3  nothing lost                I7  one alarm per crossing        I11  same input, same answer
     I4  nothing twice               I8  atomic: G = J = W             I12  settled: nothing unread, no open transaction
     I13 rules as the log names them I15 rejections are whole
 """
 
-import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,15 +33,14 @@ from tests.kafka.checker_model import (
     Ends,
     GroupOffsets,
     Record,
-    Row,
     RuleBook,
     Topics,
     UnknownRules,
     Violation,
     rule_set,
     same,
-    strict_object,
 )
+from tests.kafka.checker_state import i10_state, meta_row
 from tests.kafka.checker_twin import Expected, PartitionTwin
 
 INVARIANTS = {
@@ -75,7 +73,9 @@ class Audit:
         self.stopped: set[int] = set()  # partitions whose journal cannot be followed any further
         self.copies: list[tuple[str, Record, str]] = []  # (topic, forwarded copy, where it says it came from)
         self.metas: dict[int, Record] = {}
-        self.state_keys: list[set[bytes]] = [set() for _ in range(partitions)]
+        self.state_rows: list[dict[bytes, Record]] = [
+            {} for _ in range(partitions)
+        ]  # by key, as compaction leaves them
         self.outside: list[Violation] = []
 
     # ---- feeding
@@ -98,9 +98,9 @@ class Audit:
         if record.key == b"meta":
             self.metas[record.partition] = record
         elif record.key is not None and record.value is not None:
-            self.state_keys[record.partition].add(record.key)
+            self.state_rows[record.partition][record.key] = record
         elif record.key is not None:
-            self.state_keys[record.partition].discard(record.key)
+            self.state_rows[record.partition].pop(record.key, None)
 
     # ---- judging
 
@@ -177,7 +177,7 @@ class Audit:
             yield from i8_group_offsets(partition, books, pool, offsets)
             yield from i8_watermark(partition, books, self.metas.get(partition))
             if partition not in self.stopped:
-                yield from i10_state(books, self.metas.get(partition), self.state_keys[partition])
+                yield from i10_state(books, self.metas.get(partition), self.state_rows[partition])
                 if ends is not None:
                     yield from i12_settled(partition, books, pool)
         yield from i3_forwarded([entry for books in self.books for entry in books.forwards], self.copies)
@@ -188,7 +188,7 @@ class Audit:
         total: Counter[str] = Counter()
         for books in self.books:
             total.update(books.checked)
-        total["I10"] = len(self.metas)
+        total["I10"] = sum(map(len, self.state_rows))
         total["I12"] = self.partitions
         return total
 
@@ -267,46 +267,6 @@ def i8_watermark(partition: int, books: Books, meta: Record | None) -> Iterator[
         if not same(value, row.get(name)):
             yield Violation("I8", f"{name} of the state watermark is not the journal's (W, J)", STATE, partition, meta.offset,
                             "", value, row.get(name))  # fmt: skip
-
-
-def meta_row(meta: Record) -> Row:
-    try:
-        return strict_object(meta.value)
-    except (ValueError, RecursionError):
-        return {}
-
-
-ROW_KEY = re.compile(rb"([a-z]+)/?([0-9]+)")
-
-
-def i10_state(books: Books, meta: Record | None, keys: set[bytes]) -> Iterator[Violation]:
-    """State = log, as far as rows that only the worker can read say it: as many accounts and ids, and no row missing.
-
-    The rows' bytes are compared where the worker's own code may read them: `rater audit`, and the digests of a restore.
-    """
-    if meta is None or books.last is None:
-        return
-    row = meta_row(meta)
-    partition = meta.partition
-    accounts = (row.get("rows") or {}).get("accounts")
-    if not same(accounts, len(books.twin.accounts)):
-        yield Violation(
-            "I10", "accounts in the state", STATE, partition, meta.offset, "", len(books.twin.accounts), accounts
-        )
-    if not same(row.get("ids"), books.seen_count):
-        yield Violation("I10", "ids in the state", STATE, partition, meta.offset, "", books.seen_count, row.get("ids"))
-    matches = [ROW_KEY.fullmatch(key) for key in keys]
-    if not all(matches):
-        return  # keys in another form than text are the worker's own affair
-    numbers: dict[str, set[int]] = defaultdict(set)
-    for match in matches:
-        assert match is not None
-        numbers[match[1].decode()[0]].add(int(match[2]))
-    for shelf, used in (row.get("rows") or {}).items():
-        missing = set(range(used)) - numbers[shelf[0]]
-        if missing:
-            yield Violation("I10", f"rows of {shelf} that the changelog does not hold", STATE, partition, -1, "", used,
-                            f"{len(missing)} missing, the first is {min(missing)}")  # fmt: skip
 
 
 def i3_forwarded(sources: list[tuple[str, Record, int]], copies: list[tuple[str, Record, str]]) -> Iterator[Violation]:

@@ -4,7 +4,9 @@ import re
 from dataclasses import dataclass, field
 
 from tests.kafka.checker_model import Record, Row, RuleBook, RuleSet, UnknownRules, home_of, rule_set
+from tests.kafka.checker_rows import Rows
 from tests.twin import (
+    ZONE_A_MINUTES,
     Refused,
     Twin,
     balance,
@@ -47,6 +49,7 @@ class PartitionTwin(Twin):
         self.partition, self.partitions, self.book = partition, partitions, book
         self.in_force = RuleSet()
         self.activations: dict[str, object] = {}  # command id -> content
+        self.rows = Rows()
 
     # ---- one batch
 
@@ -113,7 +116,7 @@ class PartitionTwin(Twin):
                 answer.rejected_cdrs[offset] = self.placed(refused)
         elif self.rated:
             rated = self.rated.pop()
-            del rated["call"]
+            self.rows.called(self.accounts[rated["tenant"]], rated.pop("call"), rated, self.allotment_of)
             rated["input"][0] = self.now["input"][0] = self.partition
             answer.rated[offset] = rated
         else:
@@ -143,7 +146,13 @@ class PartitionTwin(Twin):
         else:
             self.now["input"][0] = self.partition
             answer.applied.append((offset, raw))
+            self.rows.applied(self.accounts[command["tenant"]], command, self.allotment_of)
         return None
+
+    def allotment_of(self, pool: str, start_ms: int) -> int:
+        """Minutes that each licence gives a pool to a call that begins now."""
+        country, plan, scope, *_ = pool.split("/")
+        return ZONE_A_MINUTES if country == "*" else self.plans.allotment(plan, country, scope, start_ms)
 
     def home_of_command(self, command: Row, key: bytes | None) -> int:
         """Only a command that can be read, under its own key, is somebody's: any other is rejected where it lies."""

@@ -9,11 +9,13 @@ should bring it to light, and prints what caught it. `GAP_S` widens a window tha
 import asyncio
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from rater.core.accounts import DIRTY, ROWS
 from rater.core.state import State
 from rater.doors.kafka import restore as restore_module
 from rater.doors.kafka import task as task_module
@@ -142,6 +144,25 @@ def float_money() -> None:
     _after_each_batch(change)
 
 
+def pools_written_once() -> None:
+    """What a pool has given reaches the changelog when its row is made, and not again: every row is there, an old one."""
+    honest = vars(task_module)["write_changes"]
+    written: Counter[int] = Counter()
+
+    def write_changes(state: State, watermark: Any, writer: Any) -> list[tuple[bytes, int]]:
+        kept = state.shelves["pools"]
+        new = np.arange(written[watermark.partition], kept.tally[ROWS])
+        tally = kept.tally.copy()
+        tally[DIRTY] = new.size
+        state.shelves["pools"] = kept._replace(dirty=new, tally=tally)
+        bodies: list[tuple[bytes, int]] = honest(state, watermark, writer)
+        state.shelves["pools"] = kept
+        written[watermark.partition] = int(kept.tally[ROWS])
+        return bodies
+
+    vars(task_module)["write_changes"] = write_changes
+
+
 def alarm_on_level() -> None:
     """That an alarm was told is forgotten, so it is told again while the balance is low."""
 
@@ -158,6 +179,7 @@ PLANTED: dict[str, Callable[[], None]] = {
     for bug in (
         offsets_outside_the_transaction, state_published_before_commit, offset_instead_of_offset_plus_one, no_fencing,
         no_new_producer_after_a_silent_retry, stale_snapshot_trusted, no_deduplication, float_money, alarm_on_level, auto_commit,
+        pools_written_once,
     )
 }  # fmt: skip
 

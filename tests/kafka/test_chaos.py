@@ -4,6 +4,7 @@ Each test is one deployment under load; what is asserted is that its faults land
 watched and read every topic to its end, found nothing.
 """
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,8 +12,9 @@ import pytest
 
 from tests.kafka import chaos_faults as faults
 from tests.kafka.broker import KafkaCluster
-from tests.kafka.chaos import Ground, Round, failure, ground, play, report
+from tests.kafka.chaos import OF_BROKERS, Ground, Round, failure, ground, play, report
 from tests.kafka.chaos_faults import POINTS, Fault, Injection
+from tests.kafka.chaos_outside import NoCluster, admin_of, outside, plan_of_workers, settings
 from tests.kafka.chaos_planted import catch
 from tests.kafka.chaos_scene import Scene
 from tests.kafka.planted import PLANTED
@@ -124,6 +126,31 @@ def test_a_planted_bug_is_caught(on: Ground, bug: str):
     assert bug in PLANTED
     told = catch(on, bug, 1)
     assert told["caught"], told
+
+
+def test_rows_that_the_changelog_holds_in_an_old_form_are_caught_by_their_bytes(on: Ground):
+    told = catch(on, "pools_written_once", 1)
+    assert told["by"] == ["I10"], told
+
+
+def test_a_cluster_that_is_already_there_is_left_as_it_was(on: Ground):
+    there = outside(on.kafka.bootstrap)
+    admin = admin_of(there.bootstrap)
+    before = set(admin.list_topics(timeout=30.0).topics)
+    sound(play(replace(on, kafka=there), 8, [landing(faults.random_kills)], settings=settings(), version=None))
+    assert set(admin.list_topics(timeout=30.0).topics) == before
+
+
+def test_faults_against_somebodys_cluster_strike_none_of_its_brokers():
+    for seed in range(50):
+        plan, shape = plan_of_workers(random.Random(seed))
+        assert not {*plan} & {*OF_BROKERS, faults.lost_or_late}
+        assert "proxied" not in shape
+
+
+def test_a_cluster_that_does_not_answer_is_said_with_what_was_expected():
+    with pytest.raises(NoCluster, match=r"no broker answered within 1 s .* expected host:port"):
+        outside("127.0.0.1:9", patience_s=1.0)
 
 
 def test_an_injection_of_a_failed_round_did_not_survive():

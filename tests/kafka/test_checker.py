@@ -24,6 +24,7 @@ from rater.pipeline import Batch, Outcome, Records, Workspace, decide, records_o
 from tests.kafka import checker_io
 from tests.kafka.broker import KafkaCluster
 from tests.kafka.checker import Reading, check, i9_never_back, i11_replay
+from tests.kafka.checker_layout import SHELVES, fields_of
 from tests.kafka.checker_model import (
     CDRS,
     COMMANDS,
@@ -184,10 +185,12 @@ class MiniWorker:
         rows = {name: int(self.state.rows(name).size) for name in self.state.shelves}
         for name, changed in self.state.changed().items():
             for row in changed.tolist():
-                self.history.append(STATE, self.partition, f"{name}/{row}".encode(), b"row")
+                value = self.state.rows(name)[row].tobytes().rstrip(b"\0")
+                self.history.append(STATE, self.partition, f"{name}/{row}".encode(), value)
         meta = {"v": 1, "partition": self.partition, "batch": self.batch, "next_cdr": self.next[CDRS],
                 "next_command": self.next[COMMANDS], "state_digest": self.digest, "journal_digest": digest_of(raw),
-                "rows": rows, "ids": int(self.state.seen_tally[0]), "decks": [d.version for d in self.book.decks],
+                "rows": rows, "free": self.state.free_rows(), "ids": int(self.state.seen_tally[0]),
+                "key": self.state.key.tobytes().hex(), "decks": [d.version for d in self.book.decks],
                 "plans": self.book.plans_version}  # fmt: skip
         self.history.append(STATE, self.partition, b"meta", orjson.dumps(meta))
 
@@ -649,6 +652,45 @@ def a_state_row_lost(history: History) -> None:
     history.topics[STATE] = [record for record in history.topics[STATE] if record.key != b"accounts/0"]
 
 
+def newest_rows(history: History, shelf: str, partition: int = 0) -> list[int]:
+    """Where the newest record of each row of a shelf stands, in the order of the topic."""
+    places = {
+        record.key: at
+        for at, record in enumerate(history.topics[STATE])
+        if record.partition == partition and (record.key or b"").startswith(shelf.encode())
+    }
+    return sorted(places.values())
+
+
+def a_row_not_written_again(history: History) -> None:
+    """Its newest record is missing, an older one is there: nobody who only counts rows can see it."""
+    before: dict[tuple[int, bytes | None], bytes | None] = {}
+    for at, record in enumerate(history.topics[STATE]):
+        if (record.key or b"").startswith(b"pools"):
+            first = before.setdefault((record.partition, record.key), record.value)
+            history.topics[STATE][at] = record._replace(value=first)
+
+
+def a_row_too_many(history: History) -> None:
+    number = len(newest_rows(history, "pools"))
+    history.append(STATE, 0, b"pools/%d" % number, b"forged")
+
+
+def two_rows_exchanged(history: History) -> None:
+    """Both are there, under each other's number."""
+    records = history.topics[STATE]
+    one, other, *_ = newest_rows(history, "accounts")
+    records[one], records[other] = (
+        records[one]._replace(value=records[other].value), records[other]._replace(value=records[one].value),
+    )  # fmt: skip
+
+
+def another_free_row(history: History) -> None:
+    at = max(k for k, record in enumerate(history.topics[STATE]) if record.key == b"meta")
+    free = row_of(history.topics[STATE][at])["free"]
+    change(history, STATE, at, free={**free, "lots": free["lots"] + 1})
+
+
 def an_id_too_many_in_the_state(history: History) -> None:
     at = max(k for k, record in enumerate(history.topics[STATE]) if record.key == b"meta")
     change(history, STATE, at, ids=row_of(history.topics[STATE][at])["ids"] + 1)
@@ -747,6 +789,10 @@ PLANTED: list[tuple[str, Callable[[History], None]]] = [
     ("I8", a_copy_without_a_source),
     ("I8", a_stale_watermark),
     ("I10", a_state_row_lost),
+    ("I10", a_row_not_written_again),
+    ("I10", a_row_too_many),
+    ("I10", two_rows_exchanged),
+    ("I10", another_free_row),
     ("I10", an_id_too_many_in_the_state),
     ("I12", an_input_left_unread),
 ]
@@ -757,6 +803,38 @@ def test_a_planted_fault_is_named(history: History, invariant: str, plant: Calla
     plant(history)
     found = history.violations()
     assert invariant in {violation.invariant for violation in found}, [str(violation) for violation in found]
+
+
+@pytest.mark.parametrize("shelf", SHELVES)
+def test_any_byte_of_a_row_is_told_by_shelf_row_and_field(history: History, shelf: str) -> None:
+    """Of every shelf three rows at most, each with another byte changed."""
+    rng = random.Random(shelf)
+    places = newest_rows(history, shelf)
+    assert places, f"the history has no {shelf}"
+    for at in rng.sample(places, min(3, len(places))):
+        record = history.topics[STATE][at]
+        value = record.value or b""
+        place = rng.randrange(len(value))
+        forged = value[:place] + bytes([value[place] ^ rng.randrange(1, 256)]) + value[place + 1 :]
+        one = history.copy()
+        one.topics[STATE][at] = record._replace(value=forged)
+        (told,) = one.violations()
+        number = (record.key or b"").decode().split("/")[1]
+        assert (told.invariant, told.topic, told.partition, told.offset) == ("I10", STATE, 0, record.offset)
+        assert f"row {number} of {shelf}: " in told.what
+
+
+def test_the_histories_use_rows_again_and_chain_months(made: History) -> None:
+    """What the rows' bytes are hardest to foretell by."""
+    metas = [row_of(record) for record in made.topics[STATE] if record.key == b"meta"]
+    assert any(meta["free"]["lots"] >= 0 for meta in metas)
+    rows = [
+        fields_of("totals", record.value or b"") or {}
+        for record in made.topics[STATE]
+        if (record.key or b"").startswith(b"totals")
+    ]
+    assert any(row["next"] > 0 for row in rows)
+    assert any(row["told"] for row in rows)
 
 
 def test_a_fault_is_told_with_its_place_and_both_values(history: History) -> None:

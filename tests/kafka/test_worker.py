@@ -1,4 +1,7 @@
-"""`rater worker` as an operator meets it: a process on a real Apache Kafka, started, fed, stopped, killed, told wrong things."""
+"""`rater worker` as an operator meets it: a process on a real Apache Kafka, started, fed, stopped, killed, told wrong things.
+
+Where how it starts is in question it starts as `python -m rater worker`; elsewhere it is forked (see `nursery`).
+"""
 
 import asyncio
 import itertools
@@ -76,7 +79,7 @@ def counted(worker: Worker, what: str, count: int) -> None:
 
 
 def test_a_worker_rates_what_comes_and_stops_when_told(deploy: Deploy):
-    deployment = deploy()
+    deployment = deploy(forked=False)
     worker = deployment.worker()
     with ending(worker):
         worker.wait_running(2)
@@ -111,7 +114,7 @@ def test_a_worker_that_was_killed_goes_on_where_the_log_stands(deploy: Deploy):
 
 
 def test_a_state_folder_that_is_lost_costs_nothing_but_time(deploy: Deploy):
-    deployment = deploy()
+    deployment = deploy(forked=False)
     with ending(first := deployment.worker(number=1)):
         first.wait_running(2)
         deployment.feed("account-commands", ACCOUNT)
@@ -246,7 +249,7 @@ def home(deployment: Deployment) -> int:
 
 
 def test_without_topics_a_worker_says_which_command_makes_them(kafka: KafkaCluster, tmp_path: Path):
-    deployment = Deployment(kafka.bootstrap, "never-made", tmp_path)
+    deployment = Deployment(kafka.bootstrap, "never-made", tmp_path, forked=False)
     worker = deployment.worker()
     with ending(worker):
         assert worker.ended() == 2

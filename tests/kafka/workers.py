@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaProducer
 
@@ -20,9 +20,11 @@ from rater.doors.kafka.topics import Wanted, create_topics
 from rater.doors.settings.connection import Connection
 from tests.kafka.broker import free_ports
 from tests.kafka.checker_model import home_of
+from tests.kafka.nursery import Forked, shared
 
 ROOT = Path(__file__).resolve().parents[2]
 RATES = ROOT / "rates" / "example-usd"
+Process: TypeAlias = subprocess.Popen[bytes] | Forked
 PATIENCE_S = 120.0  # for what will happen on a busy machine; never a measure of anything
 
 
@@ -45,6 +47,7 @@ class Deployment:
     replicas: int = 1
     rates: Path = RATES
     settings: dict[str, str] = field(default_factory=dict)
+    forked: bool = True  # workers come from the nursery; False: each starts as `python -m rater worker`, from nothing
 
     @property
     def prefix(self) -> str:
@@ -66,24 +69,19 @@ class Deployment:
             "RATER_STATE_DIR": str(self.folder / "state"),
             "RATER_TOPIC_PREFIX": self.prefix,
             "RATER_COMMIT_INTERVAL_MS": "20",
-            "RATER_SESSION_TIMEOUT_MS": "6000",
+            "RATER_SESSION_TIMEOUT_MS": "3000",  # what a kill costs: the group waits so long for the dead
             "PYTHONPATH": str(ROOT),
         }
         return kept | own | self.settings | dict(extra)
 
-    def worker(self, number: int = 0, module: Sequence[str] = ("rater", "worker"), **extra: str) -> "Worker":
+    def worker(self, number: int = 0, **extra: str) -> "Worker":
         """A process; each number has a state folder of its own, as machines have."""
         port = free_ports(1)[0]
         state = self.folder / f"state-{number}"
         state.mkdir(parents=True, exist_ok=True)
         environment = self.environment({"RATER_STATE_DIR": str(state), "RATER_WEB_PORT": str(port), **extra})
         log = self.folder / f"worker-{number}-{port}.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *module], env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        return Worker(process, port, log)
+        return Worker(started(("rater", "worker"), environment, log, self.forked), port, log)
 
     def feed(self, topic: str, lines: Iterable[bytes], keyed: bool = True) -> None:
         """Produce records as a switch or billing would; without a tenant to be read, into partition 0."""
@@ -104,6 +102,17 @@ class Deployment:
             await producer.stop()
 
 
+def started(module: Sequence[str], environment: Mapping[str, str], log: Path, forked: bool) -> Process:
+    """`python -m module`; `rater` forked from a process that has loaded everything, where that is wanted."""
+    if forked and module[0] == "rater":
+        return shared().start(module[1:], environment, log)
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", *module], env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+
 def tenant_of(line: bytes) -> str | None:
     try:
         tenant = json.loads(line)["tenant"]
@@ -116,7 +125,7 @@ def tenant_of(line: bytes) -> str | None:
 class Worker:
     """One `rater worker` process."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     port: int
     log_file: Path
 

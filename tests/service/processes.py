@@ -3,8 +3,6 @@
 import asyncio
 import itertools
 import json
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -15,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.kafka.broker import KafkaCluster, free_ports
 from tests.kafka.checker_model import home_of
-from tests.kafka.workers import PATIENCE_S, ROOT, Deployment, TooLate, Worker
+from tests.kafka.workers import PATIENCE_S, Deployment, TooLate, Worker, started
 
 numbers = itertools.count()
 
@@ -59,12 +57,7 @@ def start_agent(
         {"RATER_STATE_DIR": str(state), f"RATER_{agent.upper()}_WEB_PORT": str(port), **extra}
     )
     log = deployed.folder / f"{agent}-{number}-{port}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *module], env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out,
-            stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    return AgentProcess(process, port, log)
+    return AgentProcess(started(module, environment, log, deployed.forked), port, log)
 
 
 def write(deployed: Deployment, topic: str, *transactions: tuple[bool, Sequence[tuple[str, bytes]]]) -> None:

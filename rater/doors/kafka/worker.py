@@ -14,9 +14,9 @@ from typing import Any
 
 import faust
 import mode
-from faust.app.base import BootStrategy
 
 from rater.doors.clock import monotonic
+from rater.doors.faust_process import bare_app, run_app
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.crew import Crew, Kit
 from rater.doors.kafka.live import LivePage, warm
@@ -34,12 +34,6 @@ from rater.doors.metrics import CONTENT_TYPE, WorkerMetrics, exposition, new_reg
 from rater.doors.rules import RuleBook
 
 log = logging.getLogger("rater.worker")
-
-
-class Boot(BootStrategy):
-    """Faust's own consumer and producer stay away: nothing of ours goes through them."""
-
-    enable_kafka = False
 
 
 def limits_of(settings: WorkerSettings) -> Limits:
@@ -152,18 +146,7 @@ def make_app(settings: WorkerSettings, rules: RuleSets) -> faust.App:
     board = StatusBoard(Measures(WorkerMetrics(registry)), lambda book: first_used(settings.state_dir / "rates", book))
     live = LivePage(settings.internal_secret, settings.web_host)
     warm()
-    servers = ";".join(f"kafka://{server}" for server in settings.connection.bootstrap_servers)
-    app = faust.App(
-        settings.app_id,
-        broker=servers,
-        datadir=str(settings.state_dir / "faust"),
-        web_bind=settings.web_host,
-        web_host=settings.web_host,
-        web_port=settings.web_port,
-        autodiscover=False,
-        loghandlers=[],
-    )
-    app.boot_strategy = Boot(app)
+    app = bare_app(settings.app_id, settings)
 
     async def partitions(view: Any, _request: Any) -> Any:
         return view.json(board.as_object())
@@ -204,8 +187,4 @@ def run_worker(settings: WorkerSettings) -> None:
     set_up_logging(settings.log_format, settings.log_file)
     rules = RuleSets(settings.rates, settings.plans, settings.state_dir / "rates", log.warning)
     asyncio.run(check_topics(settings.connection, settings.topic_prefix))  # a sentence now, not a stack trace later
-    worker: Any = faust.Worker(
-        make_app(settings, rules), loglevel="INFO", redirect_stdouts=False, override_logging=False, quiet=True
-    )
-    worker.spinner = None  # it moves the cursor, also where there is no terminal
-    worker.execute_from_commandline()
+    run_app(make_app(settings, rules))

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 import faust
 import mode
-from faust.app.base import BootStrategy
 from faust.web.views import View
 
+from rater.doors.faust_process import bare_app, run_app
 from rater.doors.logs import set_up_logging
 from rater.doors.service.agent_log import AgentLog, Reader
 from rater.doors.settings.agent import AgentSettings
@@ -48,12 +48,6 @@ class Agent(Reader, Protocol):
 
     def unhealthy(self) -> str:
         """Why this process should be replaced, in a sentence; empty when it should not."""
-
-
-class Boot(BootStrategy):
-    """Faust's own consumer and producer stay away: nothing of ours goes through them."""
-
-    enable_kafka = False
 
 
 class AgentService(mode.Service):
@@ -96,17 +90,7 @@ class AgentService(mode.Service):
 
 def make_agent_app(settings: AgentSettings, topics: Sequence[str], agent: Agent) -> faust.App:
     """The Faust application: the service, `/healthz`, `/readyz`, `/partitions`, and the agent's own pages."""
-    app = faust.App(
-        settings.group,
-        broker=";".join(f"kafka://{server}" for server in settings.connection.bootstrap_servers),
-        datadir=str(settings.state_dir / "faust"),
-        web_bind=settings.web_host,
-        web_host=settings.web_host,
-        web_port=settings.web_port,
-        autodiscover=False,
-        loghandlers=[],
-    )
-    app.boot_strategy = Boot(app)
+    app = bare_app(settings.group, settings)
     running: list[AgentService] = []
 
     class Running(AgentService):
@@ -159,12 +143,4 @@ def run_agent(settings: AgentSettings, topics: Sequence[str], agent: Agent) -> N
     """Until a signal stops it; raises `SystemExit`."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     set_up_logging(settings.log_format, settings.log_file)
-    worker: Any = faust.Worker(
-        make_agent_app(settings, topics, agent),
-        loglevel="INFO",
-        redirect_stdouts=False,
-        override_logging=False,
-        quiet=True,
-    )
-    worker.spinner = None  # it moves the cursor, also where there is no terminal
-    worker.execute_from_commandline()
+    run_app(make_agent_app(settings, topics, agent))

@@ -1,17 +1,20 @@
-"""Workers forked from a process that has imported everything and loaded the kernels: a start costs tenths of a second.
+"""Workers and agents forked from a process that has imported everything and loaded the kernels: a start costs tenths of a second.
 
-A forked worker is a process of its own: SIGKILL leaves it no last word, SIGSTOP stops all of it. What it is told is its
-environment, a file for its log, and a bug to plant (see `planted`) that exists in this process alone.
+A forked one is a process of its own: SIGKILL leaves it no last word, SIGSTOP stops all of it. What it is told is its
+arguments, its environment, a file for its log, and a bug to plant (see `planted`) that exists in this process alone. That
+the command starts from nothing, too, is for the tests that start `python -m rater`.
 """
 
+import atexit
 import ctypes
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class Forked:
-    """A worker process, with what of `subprocess.Popen` the tests use."""
+    """A process, with what of `subprocess.Popen` the tests use."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -60,13 +63,13 @@ class Forked:
 
 
 class Nursery:
-    """Forks a worker for every line it is sent, and tells when one has ended."""
+    """Forks a process for every line it is sent, and tells when one has ended."""
 
     def __init__(self) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RATER_")}
         kept |= {name: os.environ[name] for name in ("RATER_CACHE_DIR",) if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.kafka.chaos_nursery"], cwd=ROOT, env=kept | {"PYTHONPATH": str(ROOT)},
+            [sys.executable, "-m", "tests.kafka.nursery"], cwd=ROOT, env=kept | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         self._born: list[Forked] = []
@@ -75,8 +78,9 @@ class Nursery:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
-    def worker(self, environment: Mapping[str, str], log: Path, planted: str = "") -> Forked:
-        asked = {"env": dict(environment), "log": str(log), "planted": planted}
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path, planted: str = "") -> Forked:
+        """`rater` with these arguments."""
+        asked = {"arguments": [*arguments], "env": dict(environment), "log": str(log), "planted": planted}
         with self._asking:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(asked).encode() + b"\n")
@@ -104,6 +108,14 @@ class Nursery:
         self._process.wait(30)
 
 
+@functools.cache
+def shared() -> Nursery:
+    """One for all tests of this process; it ends with it."""
+    made = Nursery()
+    atexit.register(made.close)
+    return made
+
+
 @contextmanager
 def nursery() -> Iterator[Nursery]:
     found = Nursery()
@@ -117,7 +129,7 @@ def nursery() -> Iterator[Nursery]:
 
 
 def _child(asked: dict[str, Any]) -> None:
-    """Never returns: the worker, in a process of its own."""
+    """Never returns: the command, in a process of its own."""
     os.setpgid(0, 0)  # Ctrl-C in a terminal is for the test
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no worker outlives the nursery
     with open(os.devnull, "rb") as nothing, open(asked["log"], "ab") as out:
@@ -131,16 +143,16 @@ def _child(asked: dict[str, Any]) -> None:
     from rater.doors import failpoints
 
     importlib.reload(failpoints)  # it reads the environment once; its functions keep their names and see the new values
-    for module in ("rater.doors.kafka.task", "rater.doors.kafka.restore", "rater.doors.kafka.snapshot",
-                   "rater.doors.kafka.client_epochs", "rater.doors.kafka.client_writer"):  # fmt: skip
-        sys.modules[module].reached = failpoints.reached  # type: ignore[attr-defined]
+    for name, module in list(sys.modules.items()):
+        if name.startswith("rater.") and hasattr(module, "reached"):
+            vars(module)["reached"] = failpoints.reached
     if asked["planted"]:
         from tests.kafka import planted
 
         planted.plant(asked["planted"])
     from rater.__main__ import _run, cli
 
-    status = _run(cli, ["worker"])
+    status = _run(cli, asked["arguments"])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -168,7 +180,10 @@ def _serve() -> None:
     import faust  # noqa: F401
 
     import rater.doors.kafka.settings
-    import rater.doors.kafka.worker  # noqa: F401
+    import rater.doors.kafka.worker
+    import rater.doors.service.mediation_command
+    import rater.doors.service.notification_command
+    import rater.doors.service.recharge_command  # noqa: F401
     from rater.doors.files.warm_up import _CALL, _OPENED
     from rater.doors.kafka.rehearsal import rehearse
 
