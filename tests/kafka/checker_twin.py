@@ -195,8 +195,8 @@ def check_activation(command: Row) -> None:
         raise Refused("bad_field", "decks")
     if command.get("plans") is not None and not is_version(command["plans"]):
         raise Refused("bad_field", "plans")
-    for name in ("at", "by"):
-        check_field(command, name, required=True)
+    check_field(command, "at", required=True)
+    check_field(command, "by", required=False)
 
 
 def is_version(value: object) -> bool:
