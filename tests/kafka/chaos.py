@@ -29,9 +29,10 @@ from rich.table import Table
 from tests.kafka import chaos_faults as faults
 from tests.kafka.broker import KafkaCluster
 from tests.kafka.chaos_faults import Fault, Injection
+from tests.kafka.chaos_kept import dump, open_transactions
 from tests.kafka.chaos_load import Decks, make_decks
 from tests.kafka.chaos_outside import LEFT_OUT, NoCluster, Outside, name_of, outside, plan_of_workers
-from tests.kafka.chaos_scene import SETTLED_S, Scene, dump, open_transactions, scene, until
+from tests.kafka.chaos_scene import SETTLED_S, Scene, scene, until
 from tests.kafka.nursery import Nursery, nursery
 
 LOST, DOUBLED, BALANCE, ALARMS = {"I3"}, {"I4"}, {"I1", "I2", "I5"}, {"I7"}
