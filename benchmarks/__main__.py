@@ -1,4 +1,4 @@
-"""`python -m benchmarks [engine|files|decks|mediation|kafka|loop] [--json] [--quick]`: the canonical workload, measured here."""
+"""`python -m benchmarks [engine|files|decks|mediation|kafka|loop|authorize] [--json] [--quick]`: the canonical workload, measured here."""
 
 import argparse
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.report import Line, machine, print_json, print_table
 
-NAMES = ("engine", "files", "decks", "mediation", "kafka", "loop")
-WITH_BROKER = ("kafka", "loop")
+NAMES = ("engine", "files", "decks", "mediation", "kafka", "loop", "authorize")
+WITH_BROKER = ("kafka", "loop", "authorize")
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -23,6 +23,9 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     kafka.add_argument("--peers-python", type=Path, metavar="FILE", help="An interpreter that has them already.")
     kafka.add_argument("--streams", type=Path, metavar="FOLDER", help="Sources of the Kafka Streams application.")
+    asking = parser.add_argument_group("authorize")
+    asking.add_argument("--questions-per-s", type=float, metavar="N", help="Whether a call may start. [1000]")
+    asking.add_argument("--calls-per-s", type=float, metavar="N", help="Rated beside the questions. [5000]")
     found = parser.parse_args(arguments)
     for name in found.names:
         if name not in NAMES:
@@ -71,6 +74,10 @@ def _lines(found: argparse.Namespace) -> Iterator[Line]:
         from benchmarks import loop
 
         yield from loop.run(loop.QUICK if quick else loop.Sizes())
+    if "authorize" in names:
+        from benchmarks import authorize
+
+        yield from authorize.run(authorize.sizes(quick, found.questions_per_s, found.calls_per_s))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -468,8 +468,14 @@ def _open_tail(connection: Any, prefix: str) -> Any:
     return open_tail(connection, prefix, TOPICS)
 
 
+def _make_follower(connection: Any, prefix: str, listener: Any) -> Any:
+    from rater.doors.kafka.follow import make_follower
+
+    return make_follower(connection, prefix, listener)
+
+
 history_group.context_settings["obj"] = Introduced(_committed_lengths, _open_tail)
-cli.add_command(make_api_command(_open_history, _require_http))
+cli.add_command(make_api_command(_open_history, _require_http, _make_follower))
 cli.add_command(advise_command)
 cli.add_command(history_group)
 cli.add_command(mediate_command)

@@ -160,6 +160,19 @@ MEDIATION = [
         ("sum by (topic) (rater_mediation_parts_waiting)", "{{topic}}")]),
 ]  # fmt: skip
 
+API = [
+    Panel("Calls asked about", "A second, by what the switch was told. late, busy, not_published, not_following: it was told nothing.", [
+        ("sum by (outcome) (rate(rater_api_authorizations_total[$__rate_interval]))", "{{outcome}}")], "cps", stacked=True),
+    Panel("Authorization, from question to answer", "Above 20 ms: the commits of the workers.", [
+        (f"histogram_quantile({q}, sum by (le) "
+         '(rate(rater_api_request_seconds_bucket{route="/v1/authorize"}[$__rate_interval])))', f"p{100 * q:.0f}")
+        for q in (0.5, 0.95, 0.99)], "s"),
+    Panel("API: answers", "A second, by class of status; 5xx are workers, brokers or history away.", [
+        ("sum by (status) (rate(rater_api_requests_total[$__rate_interval]))", "{{status}}"),
+        ("sum(rater_api_authorizations_waiting)", "questions waiting"),
+        ("min(rater_api_following)", "following")], "short"),
+]  # fmt: skip
+
 ROWS: dict[str, list[Panel]] = {
     "At a glance": OVERVIEW,
     "Rating": RATING,
@@ -167,6 +180,7 @@ ROWS: dict[str, list[Panel]] = {
     "Partitions": PARTITIONS,
     "State, decks, processes": STATE,
     "Agents": AGENTS + MEDIATION,
+    "API": API,
 }
 
 

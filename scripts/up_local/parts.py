@@ -62,6 +62,10 @@ class Ports:
     def api(self) -> int:
         return self.at(6070)
 
+    @property
+    def api_pages(self) -> int:
+        return self.at(6071)
+
     def worker(self, number: int) -> int:
         return self.at(6066 + 10 * (number - 1))
 

@@ -115,13 +115,14 @@ def _api(place: Place, ports: Ports) -> Part:
         command=(*RATER, "api"),
         environment=common(place, ports) | {
             "RATER_API_PORT": str(port),
+            "RATER_API_PAGES_PORT": str(ports.api_pages),
             "RATER_API_FILE": str(api_file(place)),
             "RATER_API_WORKERS": ",".join(f"{HOST}:{ports.worker(number)}" for number in (1, 2)),
             "RATER_HISTORY_STORE": str(history_file(place)),
         },
         health=f"{url}/healthz",
-        ports={"pages": port},
-        links={"questions": f"{url}/docs"},
+        ports={"pages": port, "metrics": ports.api_pages},
+        links={"questions": f"{url}/docs", "metrics": f"http://{HOST}:{ports.api_pages}/metrics"},
     )  # fmt: skip
 
 
@@ -166,7 +167,7 @@ def prometheus(place: Place, ports: Ports) -> Part | None:
 def targets(place: Place, ports: Ports) -> list[dict[str, object]]:
     """ops/prometheus/targets/rater.yml with the ports of this machine in place of the names of containers."""
     here = {f"worker-{number}": ports.worker(number) for number in (1, 2)}
-    here |= {name: ports.at(port) for name, (port, _, _) in AGENTS.items()}
+    here |= {name: ports.at(port) for name, (port, _, _) in AGENTS.items()} | {"api": ports.api_pages}
     told = yaml.safe_load((place.root / "ops" / "prometheus" / "targets" / "rater.yml").read_text("utf-8"))
     for group in told:
         names = [target.rsplit(":", 1)[0] for target in group["targets"]]

@@ -1,4 +1,7 @@
-"""An API in this process: a history, an engine in the place of a worker, a publisher that writes into the engine, tokens of every kind."""
+"""An API in this process: a history, an engine in the place of a worker, a publisher that writes into the engine, tokens of every kind.
+
+Where no worker is asked, `Switchboard` answers questions whether a call may start, with events of the contract.
+"""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +12,8 @@ from typing import Any, cast
 
 from starlette.testclient import TestClient
 
+from rater.contract.rejected import encode_rejection
+from rater.core.reasons import REASON_OF_TEXT
 from rater.core.state import State
 from rater.doors.history.answers import HistoryAnswers
 from rater.doors.history.opening import open_history
@@ -17,11 +22,15 @@ from rater.doors.http.api import Api
 from rater.doors.http.app import make_app
 from rater.doors.http.database import Database
 from rater.doors.http.gate import Limits
+from rater.doors.http.hearing import Hearing
 from rater.doors.http.reflects import Marks, behind
 from rater.doors.http.workers import Seen
 from rater.doors.kafka.changelog import Watermark
 from rater.doors.kafka.live import Asked, seen_by
 from rater.doors.kafka.snapshot import Base
+from rater.doors.listening import EVENTS, REJECTED_COMMANDS, Heard
+from rater.doors.metric_groups import new_registry
+from rater.doors.metrics_api import ApiMetrics
 from rater.doors.publishing import NotPublished, Placed
 from rater.doors.questions import Away
 from rater.doors.rules import RuleBook, load_rule_book
@@ -30,7 +39,7 @@ from tests.history.support import event, put, rated
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW_MS = 1_795_000_000_000  # 2026-11-18
-ROLES = ("read", "funds", "admin")
+ROLES = ("read", "funds", "admin", "authorize")
 TENANTS = ("contoso", "fabrikam")
 
 
@@ -65,10 +74,16 @@ class Engine:
     behind_by: int = 0  # answers as one that has not heard of so many batches
     asked: int = 0
 
-    def take(self, commands: list[bytes]) -> None:
-        decide(self.state, self.book.rules, Batch(0, records_of(commands), records_of([]), self.next_command))
+    def take(self, commands: list[bytes]) -> list[bytes]:
+        """The lines of `rejected-commands`."""
+        outcome = decide(
+            self.state,
+            self.book.rules,
+            Batch(0, records_of(commands, self.next_command), records_of([]), self.next_command),
+        )
         self.state.committed()
         self.batch, self.next_command = self.batch + 1, self.next_command + len(commands)
+        return list(outcome.rejected_commands)
 
     async def ask(self, tenant: str, least: Marks, command: tuple[str, int] | None = None) -> Seen:
         self.asked += 1
@@ -83,10 +98,55 @@ class Engine:
 
 
 @dataclass
+class Switchboard:
+    """In the place of the engine and of whoever follows the log: an event for each question, at once or when told."""
+
+    hearing: Hearing
+    trouble: str = ""
+    silent: bool = False
+    refuses: str = ""  # a reason of rater.call.refused
+    rejects: tuple[str, str] = ("", "")  # reason and detail in rejected-commands
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Nothing to read."""
+
+    def answer(self, value: bytes) -> None:
+        command = json.loads(value)
+        self.asked.append(command)
+        if self.silent:
+            return
+        if self.rejects[0]:
+            self.reject(value, *self.rejects)
+            return
+        self.hearing.hear(EVENTS, [Heard(0, 0, self.event(command))])
+
+    def reject(self, value: bytes, reason: str, detail: str, place: int = 0) -> None:
+        line = encode_rejection(REASON_OF_TEXT[reason], detail, value, 0, place)
+        self.hearing.hear(REJECTED_COMMANDS, [Heard(0, 0, line)])
+
+    def event(self, command: dict[str, Any]) -> bytes:
+        kind = "refused" if self.refuses else "authorized"
+        data = {"call_id": command["call_id"], "call_type": command["call_type"], "balance_micros": 50_000_000,
+                "held_micros": 1_230_000, "currency": "USD", "account_version": 5, "input": [0, 8 + len(self.asked)], "cause": "command"}  # fmt: skip
+        if self.refuses:
+            data |= {"reason": self.refuses}
+        else:
+            data |= {"payer": "credits", "seconds": command.get("seconds", 3600), "pool": None, "pool_minutes": 0,
+                     "amount_micros": 1_230_000, "expires_at": "2026-11-18T12:00:00.000Z"}  # fmt: skip
+        tenant = command["tenant"]
+        return json.dumps({
+            "specversion": "1.0", "id": f"{tenant}/call.{kind}/{command['command_id']}", "source": "rater",
+            "type": f"rater.call.{kind}", "subject": tenant, "time": command["at"], "datacontenttype": "application/json", "data": data,
+        }).encode()  # fmt: skip
+
+
+@dataclass
 class Log:
     """In the place of the brokers: what is published waits until `deliver`, or goes into the engine at once."""
 
     engine: Engine
+    switchboard: Switchboard
     at_once: bool = True
     fails: int = 0  # so many records are not confirmed; `kept`: the log has them all the same
     kept: bool = False
@@ -94,13 +154,17 @@ class Log:
     delivered: int = 0
 
     async def publish(self, tenant: str, value: bytes) -> Placed:
-        assert json.loads(value)["tenant"] == tenant
+        told = json.loads(value)
+        assert told["tenant"] == tenant
         if self.fails:
             self.fails -= 1
             if self.kept:
                 self.lines.append(value)
                 self.deliver()
             raise NotPublished("account-commands: not confirmed by the brokers (TimeoutError: )")
+        if told["type"] == "call.authorize":
+            self.switchboard.answer(value)
+            return Placed(0, 0)
         self.lines.append(value)
         place = self.engine.next_command + len(self.lines) - self.delivered - 1
         if self.at_once:
@@ -108,7 +172,8 @@ class Log:
         return Placed(0, place)
 
     def deliver(self) -> None:
-        self.engine.take(self.lines[self.delivered :])
+        for line in self.engine.take(self.lines[self.delivered :]):
+            self.switchboard.hearing.hear(REJECTED_COMMANDS, [Heard(0, 0, line)])
         self.delivered = len(self.lines)
 
 
@@ -120,6 +185,7 @@ class Scene:
     client: TestClient
     engine: Engine
     log: Log
+    switchboard: Switchboard
     store: Store
     tokens: dict[tuple[str, str], str]  # (role, tenant) -> token
     clock: list[float]
@@ -148,17 +214,27 @@ def fill(store: Store) -> None:
 
 
 @contextmanager
-def scene(folder: Path, *, limits: Limits | None = None, per_minute: int = 100_000, **parts: Any) -> Iterator[Scene]:
+def scene(
+    folder: Path,
+    *,
+    limits: Limits | None = None,
+    per_minute: int = 100_000,
+    metrics: ApiMetrics | None = None,
+    **parts: Any,
+) -> Iterator[Scene]:
     store = open_history(str(folder / "history.db"), make=True)
     fill(store)
     engine = Engine()
     engine.take([line for tenant in TENANTS for line in opening(tenant)])
     clock = [0.0]
     api = Api(
-        database=Database(folder / "api.db", make=True), history=HistoryAnswers(store), live=engine, writer=Log(engine),
+        database=Database(folder / "api.db", make=True), history=HistoryAnswers(store), live=engine,
         limits=limits or Limits(1 << 16, 30.0), exports=folder / "exports", now_ms=lambda: NOW_MS + int(clock[0] * 1000),
-        now_s=lambda: clock[0], requests_per_minute=per_minute, **parts,
+        now_s=lambda: clock[0], requests_per_minute=per_minute,
+        metrics=metrics or ApiMetrics(new_registry()), **parts,
     )  # fmt: skip
+    switchboard = Switchboard(Hearing(api.authorizing.waiting, api.ledger, api.now_ms))
+    api.writer, api.follower = Log(engine, switchboard), switchboard
     tokens = {
         (role, tenant): api.tokens.create(f"{role} of {tenant}", role, (tenant,), NOW_MS)
         for role in ROLES
@@ -166,6 +242,6 @@ def scene(folder: Path, *, limits: Limits | None = None, per_minute: int = 100_0
     }
     tokens["read", "*"] = api.tokens.create("dashboard", "read", ("*",), NOW_MS)
     with TestClient(make_app(api), raise_server_exceptions=False) as client:
-        yield Scene(api, client, engine, cast(Log, api.writer), store, tokens, clock)
+        yield Scene(api, client, engine, cast(Log, api.writer), switchboard, store, tokens, clock)
     api.database.close()
     store.close()

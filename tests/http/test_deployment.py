@@ -32,6 +32,7 @@ class Client:
     """One token, asked over TLS."""
 
     port: int
+    pages: int
     token: str
     trust: ssl.SSLContext
 
@@ -73,12 +74,13 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 def serving(deployment: Deployment, workers: list[int]) -> Iterator[tuple[Client, Path]]:
     folder = deployment.folder
     cert, key = certificate(folder)
-    port = free_ports(1)[0]
+    port, pages = free_ports(2)
     secret = folder / "secret"
     secret.write_text(SECRET)
     secret.chmod(0o600)
     environment = deployment.environment({
         "RATER_API_FILE": str(folder / "api.db"), "RATER_API_PORT": str(port), "RATER_API_HOST": "0.0.0.0",
+        "RATER_API_PAGES_PORT": str(pages),
         "RATER_API_WORKERS": ",".join(f"127.0.0.1:{one}" for one in workers), "RATER_INTERNAL_SECRET_FILE": str(secret),
         "RATER_API_TLS_CERT_FILE": str(cert), "RATER_API_TLS_KEY_FILE": str(key),
     })  # fmt: skip
@@ -91,7 +93,7 @@ def serving(deployment: Deployment, workers: list[int]) -> Iterator[tuple[Client
         process = subprocess.Popen([sys.executable, "-m", "rater", "api"], env=environment, cwd=ROOT,
                                    stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)  # fmt: skip
     try:
-        yield Client(port, made.stdout.strip(), ssl.create_default_context(cafile=str(cert))), log
+        yield Client(port, pages, made.stdout.strip(), ssl.create_default_context(cafile=str(cert))), log
         process.terminate()
         assert process.wait(60) == 0, log.read_text()
     finally:
@@ -121,6 +123,15 @@ def test_balances_changes_and_a_move_over_the_wire(kafka: KafkaCluster, tmp_path
         change("POST", "licences", LICENCE)
         funded = change("POST", "funds", {"amount_micros": 50_000_000})
         assert client.ask("GET", f"/v1/commands/{funded['id']}")[1] == funded
+        status, refused, _ = client.ask(
+            "POST", f"{base}/funds", {"amount_micros": 1, "lot_id": funded["command_id"]},
+            **{"Idempotency-Key": "taken", "Prefer": "wait=20"},
+        )  # fmt: skip
+        assert (status, refused["state"]) == (200, "rejected")
+        assert refused["reason"] == "conflict: this id was used before with other content"
+        client.until("GET", "/readyz", lambda status, told: (status, told) == (200, {"ready": True, "following": True}))
+        with urllib.request.urlopen(f"http://127.0.0.1:{client.pages}/metrics", timeout=10) as page:
+            assert b"rater_api_following 1.0" in page.read()
         deployment.feed("cdrs", [call(f"r-{n}") for n in range(20)])
         spent = client.until("GET", f"{base}/balance", lambda _, told: told.get("account_version") == 23)
         assert 0 < spent["balance_micros"] < 50_000_000

@@ -12,6 +12,7 @@ from schemathesis import GenerationMode
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
+from rater.doors.http.tokens import TENANT
 from tests.http.scene import Scene, scene
 
 OURS = {ParameterLocation.QUERY, ParameterLocation.BODY}
@@ -40,6 +41,10 @@ def test_every_answer_is_one_that_the_document_promises(served: Scene, mode: Gen
             if "tenant" in case.path_parameters:
                 case.path_parameters["tenant"] = "contoso"
             case.headers.pop("X-Rater-At-Least", None)  # what lies ahead of the log is not there yet: a 503
+            if case.path == "/v1/authorize" and isinstance(case.body, dict):
+                asked = case.body.get("tenant")
+                if isinstance(asked, str) and TENANT.fullmatch(asked):
+                    case.body["tenant"] = "contoso"
             served.clock[0] += 60
             called.add((case.method, case.path))
             answer = case.call(headers=served.bearer("admin", "contoso"))
@@ -52,6 +57,8 @@ def test_every_answer_is_one_that_the_document_promises(served: Scene, mode: Gen
                 ):
                     # What was wrong is the tenant or the token, and we gave right ones.
                     excluded.append(negative_data_rejection)
+                elif None in (case.query or {}).values():
+                    excluded.append(negative_data_rejection)  # an address cannot say null: it was left out
                 case.validate_response(answer, excluded_checks=excluded)
 
         with contextlib.suppress(Unsatisfiable):  # nothing can be wrong with /healthz

@@ -12,10 +12,20 @@ import pytest
 
 from rater.doors.http.gate import HEADERS_MAX, Gate, Limits
 from rater.doors.logs import make_handler
+from rater.doors.metric_groups import new_registry
+from rater.doors.metrics_api import ApiMetrics
 from tests.http.scene import Scene, scene
 
 BASE = "/v1/tenants/contoso"
 NUMBER = "+442079460018"
+QUESTION = {
+    "tenant": "contoso",
+    "call_id": f"canary-{NUMBER}",
+    "call_type": "user_out",
+    "user": "canary",
+    "caller": NUMBER,
+    "callee": NUMBER,
+}
 
 
 @pytest.fixture
@@ -97,7 +107,7 @@ def test_a_body_cut_off_in_the_middle_does_not_wait_for_ever():
         "query_string": b"",
         "headers": [],
     }
-    asyncio.run(Gate(app, Limits(1_000, 0.05))(found, receive, send))
+    asyncio.run(Gate(app, Limits(1_000, 0.05), ApiMetrics(new_registry()))(found, receive, send))
     assert sent[0]["status"] == 503
 
 
@@ -116,8 +126,13 @@ def test_nothing_secret_and_no_number_is_in_any_byte_that_is_written(tmp_path: P
             api.post(f"{BASE}/funds", {"amount_micros": NUMBER}, headers={"Idempotency-Key": "k-2"}),
             api.client.put(f"{BASE}/contacts", json={"contacts": [{"email": "canary@contoso.example"}]},
                            headers=api.bearer("admin", "contoso") | {"Idempotency-Key": "k-3", "Prefer": "wait=3"}),
+            api.post("/v1/authorize", QUESTION, role="authorize"),
+            api.post("/v1/authorize", QUESTION | {"callee": NUMBER + "x"}, role="authorize"),
+            api.post("/v1/authorize", QUESTION | {"callee": NUMBER, "call_type": NUMBER}, role="authorize"),
         ]  # fmt: skip
-        assert [answer.status_code for answer in answers] == [200, 400, 200, 422, 202, 422, 200]
+        assert [answer.status_code for answer in answers] == [200, 400, 200, 422, 202, 422, 200, 200, 422, 422]
+        api.switchboard.rejects = ("missing_field", "user: missing")
+        api.post("/v1/authorize", QUESTION, role="authorize")
         written = logged.getvalue()
         assert "a command was accepted" in written, "nothing was logged: this proves nothing"
         for secret in ("canary", NUMBER, NUMBER[1:], *(token.split("_", 2)[2] for token in api.tokens.values())):

@@ -91,7 +91,7 @@ def test_tokens_are_made_listed_and_revoked_on_the_command_line(tmp_path: Path):
     listed = run.invoke(cli, ["api", "token", "list", *file])
     assert token.split("_")[1] in listed.output
     assert token.split("_", 2)[2] not in listed.output
-    assert "funds  in force  finance  contoso" in listed.output
+    assert "funds      in force  finance  contoso" in listed.output
     revoke = ["api", "token", "revoke", token.split("_")[1], *file]
     assert run.invoke(cli, revoke).exit_code == 0
     assert "revoked 20" in run.invoke(cli, ["api", "token", "list", *file]).output

@@ -16,6 +16,7 @@ from prometheus_client import start_http_server
 
 from benchmarks.workload import Shape, calls, commands, write_deck
 from rater.doors.metrics import MediationMetrics, NotificationMetrics, RechargeMetrics, new_registry
+from rater.doors.metrics_api import ApiMetrics
 from scripts.generate_dashboard import FILE, ROWS, dashboard, text
 from tests.kafka.broker import KafkaCluster, free_ports
 from tests.kafka.workers import Deployment, Worker, ending
@@ -50,14 +51,19 @@ def test_panels_have_numbers_of_their_own_a_word_of_help_and_do_not_overlap():
 # ---------------------------------------------------------------------------------------------- with everything real
 
 
-def stand_in() -> tuple[WSGIServer, int]:
-    """The agents' metrics, and something counted in each."""
+def stand_in(over: threading.Event) -> tuple[WSGIServer, int]:
+    """The agents' metrics, and something counted in each; the API is asked five times a second until it is over."""
     registry = new_registry()
     recharge, notification, mediation = (
         RechargeMetrics(registry),
         NotificationMetrics(registry),
         MediationMetrics(registry),
     )
+    api = ApiMetrics(registry)
+    api.requests.labels("/v1/authorize", "2xx").inc(5)
+    api.authorizations.labels("allowed").inc(4)
+    api.authorizations.labels("late").inc()
+    api.following.set(1)
     mediation.read.labels("raw-sw1").inc(9)
     mediation.calls.labels("raw-sw1").inc(8)
     mediation.rejected.labels("raw-sw1", "bad_times").inc()
@@ -67,6 +73,13 @@ def stand_in() -> tuple[WSGIServer, int]:
     notification.sent.labels("email", "single").inc()
     notification.undelivered.labels("email", "refused").inc()
     notification.failed.labels("email", "later").inc()
+    asked = api.seconds.labels("/v1/authorize")
+
+    def ask() -> None:
+        while not over.wait(0.2):
+            asked.observe(0.01)
+
+    threading.Thread(target=ask, daemon=True).start()
     server, _ = start_http_server(free_ports(1)[0], "127.0.0.1", registry)
     return server, int(server.server_port)
 
@@ -118,7 +131,8 @@ def test_every_panel_has_data_from_a_worker_under_load(kafka_here: KafkaCluster,
     shape = Shape(tenants=40, calls=4_000)
     rates = write_deck(tmp_path / "deck", shape)
     deployment = Deployment(kafka_here.bootstrap, "dashboard", tmp_path, partitions=4, rates=rates).create()
-    agents, agents_port = stand_in()
+    over = threading.Event()
+    agents, agents_port = stand_in(over)
     first = deployment.worker(1)
     second: Worker | None = None
     try:
@@ -140,6 +154,7 @@ def test_every_panel_has_data_from_a_worker_under_load(kafka_here: KafkaCluster,
             judged_the_rules(server)
     finally:
         with ending(*filter(None, (first, second))):
+            over.set()
             agents.shutdown()
 
 
@@ -155,5 +170,5 @@ def judged_the_rules(server: Prometheus) -> None:
 def test_the_table_and_the_queries_can_be_told_apart():
     assert sum(len(panels) for panels in ROWS.values()) == len(PANELS)
     assert {panel["title"] for panel in PANELS} >= ABOVE_ZERO
-    of_agents = ("rater_recharge", "rater_notification", "rater_mediation")
+    of_agents = ("rater_recharge", "rater_notification", "rater_mediation", "rater_api")
     assert all("$instance" in query or any(name in query for name in of_agents) for _, query in QUERIES)

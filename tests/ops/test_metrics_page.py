@@ -1,13 +1,14 @@
-"""docs/metrics.md says what rater/doors/metrics.py declares, row by row."""
+"""docs/metrics.md says what rater/doors/metrics.py and metrics_api.py declare, row by row."""
 
 from typing import Any
 
 import pytest
 
 from rater.doors.metrics import MediationMetrics, NotificationMetrics, RechargeMetrics, WorkerMetrics, new_registry
+from rater.doors.metrics_api import ApiMetrics
 from tests.ops.prometheus import ROOT
 
-GROUPS = [WorkerMetrics, RechargeMetrics, NotificationMetrics, MediationMetrics]
+GROUPS = [WorkerMetrics, RechargeMetrics, NotificationMetrics, MediationMetrics, ApiMetrics]
 PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8").splitlines()
 
 

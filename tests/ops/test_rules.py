@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rater.doors.metrics import MediationMetrics, NotificationMetrics, RechargeMetrics, WorkerMetrics, new_registry
+from rater.doors.metrics_api import ApiMetrics
 from scripts.generate_dashboard import FILE as DASHBOARD
 from tests.ops.prometheus import OPS, ROOT, tool
 
@@ -25,7 +26,7 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
 def declared() -> set[str]:
     """Every name that a scrape of our processes can hold."""
     registry = new_registry()
-    for group in (WorkerMetrics, RechargeMetrics, NotificationMetrics, MediationMetrics):
+    for group in (WorkerMetrics, RechargeMetrics, NotificationMetrics, MediationMetrics, ApiMetrics):
         group(registry)
     names = set()
     for family in registry.collect():

@@ -66,15 +66,20 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 
 async def caller_of(request: Request, credentials: Credentials) -> Caller:
     api = request.app.state.api
-    address = request.client.host if request.client else "?"
-    caller = None if credentials is None else api.tokens.caller(credentials.credentials, api.now_ms())
+    token = None if credentials is None else credentials.credentials
+    caller = known_caller(api, token, request.client.host if request.client else "?", api.requests)
+    _refuse_unknown(request)
+    return caller
+
+
+def known_caller(api: Any, token: str | None, address: str, limit: RateLimit) -> Caller:
+    """Whose token this is, if it is one in force and has not asked too often. Raises `Problem`."""
+    caller: Caller | None = None if token is None else api.tokens.caller(token, api.now_ms())
     if caller is None:
         _refuse_if(api.failures.wait_s(address))
         raise Problem(401, "expected Authorization: Bearer with a token in force", {"WWW-Authenticate": "Bearer"})
-    _refuse_if(api.requests.wait_s(caller.token_id))
-    _refuse_unknown(request)
-    found: Caller = caller
-    return found
+    _refuse_if(limit.wait_s(caller.token_id))
+    return caller
 
 
 def _refuse_unknown(request: Request) -> None:

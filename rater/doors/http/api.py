@@ -1,5 +1,6 @@
 """What the routes work with: one object, put together by whoever starts the application."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from rater.doors.http.access import FAILURES_PER_MINUTE, RateLimit
+from rater.doors.http.authorizing import Authorizing
 from rater.doors.http.database import Database
 from rater.doors.http.gate import Limits
 from rater.doors.http.ledger import Ledger
@@ -17,6 +19,8 @@ from rater.doors.http.problems import Problem
 from rater.doors.http.reflects import AT_LEAST, HEADER, Marks, Memory, behind, marks_text, read_marks
 from rater.doors.http.tokens import Caller, Tokens
 from rater.doors.http.workers import Live
+from rater.doors.listening import Follower
+from rater.doors.metrics_api import ApiMetrics
 from rater.doors.publishing import Placed
 from rater.doors.questions import Away, History
 
@@ -30,28 +34,37 @@ class Writer(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Api:
-    """Everything a request may need. `live` and `writer` are None where this API has no workers or no brokers."""
+    """Everything a request may need. `live` is None where this API has no workers, `writer` and `follower` where it has no brokers."""
 
     database: Database
     history: History | None
     live: Live | None = None
     writer: Writer | None = None
+    follower: Follower | None = None
+    metrics: ApiMetrics
     limits: Limits
     exports: Path
     now_ms: Callable[[], int]
     now_s: Callable[[], float]
     requests_per_minute: int = 600
+    authorizations_per_minute: int = 120_000
     memory: Memory = field(default_factory=Memory)
     tokens: Tokens = field(init=False)
     ledger: Ledger = field(init=False)
     requests: RateLimit = field(init=False)
     failures: RateLimit = field(init=False)
+    authorizing: Authorizing = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.database)
         self.ledger = Ledger(self.database)
         self.requests = RateLimit(self.requests_per_minute, self.now_s)
         self.failures = RateLimit(FAILURES_PER_MINUTE, self.now_s)
+        self.authorizing = Authorizing(self.metrics, RateLimit(self.authorizations_per_minute, self.now_s), self.now_ms)
+        self.metrics.following.set_function(self._follows)
+
+    def _follows(self) -> float:
+        return math.nan if self.follower is None else float(not self.follower.trouble)
 
     def asked_history(self) -> History:
         if self.history is None:

@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rater.doors.listening import Follower, Listener
     from rater.doors.questions import History
+    from rater.doors.settings.connection import Connection
 
 FILE = click.Path(path_type=Path)
 OpenHistory = Callable[[str], AbstractContextManager["History"]]
+MakeFollower = Callable[["Connection", str, "Listener"], "Follower"]
 DAY_MS = 86_400_000
 HELP = """Answer for balances, pools and usage over HTTP, and take changes to accounts.
 
 \b
 rater api token create finance --tenant contoso --scope funds      # shown once
+rater api token create switch-1 --tenant '*' --scope authorize     # may a call start? POST /v1/authorize
 export RATER_HISTORY_STORE=/var/lib/rater/history.db RATER_API_FILE=/var/lib/rater/api.db
 export RATER_API_WORKERS=127.0.0.1:6066 RATER_BOOTSTRAP_SERVERS=kafka1:9092
 rater api
 curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:6070/v1/tenants/contoso/balance
 
-Without workers no balance is answered, without a history no usage, without brokers nothing can be changed. It listens on this machine alone;
+Without workers no balance is answered, without a history no usage, without brokers nothing can be changed and no call authorized. It listens on this machine alone;
 elsewhere it wants a certificate. http://127.0.0.1:6070/docs shows every question. SIGTERM ends it after the requests under way.
 """
 
@@ -33,8 +37,10 @@ file_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="One object on standard output and nothing else.")
 
 
-def make_api_command(open_history: OpenHistory, require_packages: Callable[[], None]) -> click.Group:
-    """The commands, given how the front door opens a history and checks for the packages."""
+def make_api_command(
+    open_history: OpenHistory, require_packages: Callable[[], None], make_follower: MakeFollower
+) -> click.Group:
+    """The commands, given how the front door opens a history, checks for the packages and follows the log."""
 
     @click.group("api", help=HELP, short_help="Balances, usage and changes over HTTP.", invoke_without_command=True)
     @click.option("--config", type=FILE, help="Settings (TOML); variables RATER_* win over it.")
@@ -51,7 +57,7 @@ def make_api_command(open_history: OpenHistory, require_packages: Callable[[], N
         settings = load_api_settings(config, api_port=port)
         with nullcontext(None) if settings.history is None else open_history(settings.history) as history:
             try:
-                run_api(settings, history)
+                run_api(settings, history, make_follower)
             except ApiProblem as problem:
                 raise click.UsageError(str(problem)) from None
 
@@ -67,8 +73,8 @@ def token_group() -> None:
 @token_group.command("create")
 @click.argument("label")
 @click.option("--tenant", "tenants", multiple=True, required=True, help="Which tenant; * for all. Repeatable.")
-@click.option("--scope", type=click.Choice(["read", "funds", "admin"]), default="read", show_default=True,
-              help="read: questions. funds: also funds and recharge settings. admin: also contacts, licences, the audit.")  # fmt: skip
+@click.option("--scope", type=click.Choice(["read", "funds", "admin", "authorize"]), default="read", show_default=True,
+              help="read: questions. funds: also funds and recharge settings. admin: everything. authorize: may a call start, and nothing else.")  # fmt: skip
 @click.option("--days", type=click.IntRange(1, 3_650), help="In force for so many days. [until revoked]")
 @file_option
 @json_option
@@ -80,6 +86,7 @@ def create_command(
     \b
     rater api token create finance --tenant contoso --scope funds --days 365
     rater api token create dashboard --tenant '*'
+    rater api token create switch-1 --tenant '*' --scope authorize
     """
     from rater.doors.clock import wall_ms
 
@@ -108,7 +115,7 @@ def list_command(file: Path, as_json: bool) -> None:
         state = f"revoked {instant_text(one['revoked_ms'])}" if one["revoked_ms"] else "in force"
         if one["expires_ms"] and not one["revoked_ms"]:
             state = f"until {instant_text(one['expires_ms'])}"
-        click.echo(f"{one['id']}  {one['scope']:5}  {state}  {one['label']}  {' '.join(one['tenants'])}")
+        click.echo(f"{one['id']}  {one['scope']:9}  {state}  {one['label']}  {' '.join(one['tenants'])}")
 
 
 @token_group.command("revoke")

@@ -1,7 +1,7 @@
 """What became of an accepted command: asked of the worker that owns the tenant, and kept with the command.
 
 The committed state knows every command it applied, by id and content. A command that lies before the offset the state has come to, and that it
-does not know, was refused.
+does not know, was refused. Why stands in `rejected-commands`, and `hearing` writes it into the row when it comes by.
 """
 
 import asyncio
@@ -21,22 +21,46 @@ FOLLOW_S = 1.0
 FOLLOWED_MAX = 50  # at once
 FOLLOWED_MS = 24 * 3_600_000
 AGAIN_S = 0.05
+HEAR_TURNS = 10
 
 log = logging.getLogger("rater.api")
 
 
 async def look_again(api: Api, entry: Entry) -> Entry:
     """The entry as it stands now. Raises `Away` where nobody can tell."""
-    if entry.decided or api.live is None:
+    if entry.decided:
         return entry
+    if api.live is None:
+        return await _by_the_log(api, entry)
     content, _ = await run_in_threadpool(content_of_body, entry.body)
     seen = await api.live.ask(entry.tenant, {}, (entry.command_id, content))
     state, reason = _verdict(entry, seen)
     if state is not None:
+        if state == REJECTED and reason is None:
+            await _hear_why(api, entry)
         after = await run_in_threadpool(standing, api, entry.tenant, entry.type, entry_fields(entry), seen, True)
         batch = seen.reflects["batch"]
         await run_in_threadpool(api.ledger.decided, entry, state, batch, api.now_ms(), reason, after)
         log.info("a command was %s: %s", state, entry.type, extra={"event": "command", "tenant": entry.tenant})
+    return await run_in_threadpool(api.ledger.find, entry.id) or entry
+
+
+async def _hear_why(api: Api, entry: Entry) -> None:
+    """The state and the log's word on a rejection are committed together, and come by two ways: give the other one a moment."""
+    for _ in range(HEAR_TURNS):
+        if api.follower is None or api.follower.trouble:
+            return
+        found = await run_in_threadpool(api.ledger.find, entry.id)
+        if found is None or found.reason is not None:
+            return
+        await asyncio.sleep(AGAIN_S)
+
+
+async def _by_the_log(api: Api, entry: Entry) -> Entry:
+    """Without workers to ask: a rejection that was heard is the end of a command; that one was applied nobody says."""
+    if entry.reason is None:
+        return entry
+    await run_in_threadpool(api.ledger.decided, entry, REJECTED, None, api.now_ms(), entry.reason, None)
     return await run_in_threadpool(api.ledger.find, entry.id) or entry
 
 
@@ -49,7 +73,7 @@ def _verdict(entry: Entry, seen: Seen) -> tuple[str | None, str | None]:
         return None, None
     if seen.command == "conflict":
         return REJECTED, "conflict: another command of this tenant has this id; nothing was changed"
-    return REJECTED, f"the engine refused it; rejected-commands has why, under input [{entry.part}, {entry.place}]"
+    return REJECTED, None
 
 
 def entry_fields(entry: Entry) -> dict[str, Any]:

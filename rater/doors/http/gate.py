@@ -6,10 +6,13 @@ Nothing that goes wrong behind it reaches a client as more than a sentence and a
 import asyncio
 from dataclasses import dataclass
 
+from prometheus_client import Counter, Histogram
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rater.doors.clock import stopwatch
 from rater.doors.http.problems import fault_response, problem_response
+from rater.doors.metrics_api import ApiMetrics
 
 HEADER_BYTES_MAX = 16 << 10
 HEADERS_MAX = 64
@@ -32,20 +35,44 @@ class Limits:
 
 
 class Gate:
-    """An ASGI application around the application."""
+    """An ASGI application around the application, that counts what comes out."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self._app, self._limits = app, limits
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: ApiMetrics) -> None:
+        self._app, self._limits, self._metrics = app, limits, metrics
+        self._counters: dict[tuple[str, str], Counter] = {}
+        self._clocks: dict[str, Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        status = "none"
+        took = stopwatch()
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = f"{message['status'] // 100}xx"
+            await send(message)
+
         refusal = _refusal(scope, self._limits)
-        if refusal is not None:
-            await problem_response(*refusal, {"Connection": "close"})(scope, receive, _kept(send))
-            return
-        await self._pass(scope, receive, send)
+        try:
+            if refusal is not None:
+                await problem_response(*refusal, {"Connection": "close"})(scope, receive, _kept(counted))
+            else:
+                await self._pass(scope, receive, counted)
+        finally:
+            self._count(scope, status, took())
+
+    def _count(self, scope: Scope, status: str, seconds: float) -> None:
+        """By the template of the address that fitted; all others are one route."""
+        route = getattr(scope.get("route"), "path", "other")
+        counter, clock = self._counters.get((route, status)), self._clocks.get(route)
+        if counter is None or clock is None:
+            counter = self._counters[route, status] = self._metrics.requests.labels(route, status)
+            clock = self._clocks[route] = self._metrics.seconds.labels(route)
+        counter.inc()
+        clock.observe(seconds)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False

@@ -1,7 +1,8 @@
 """The commands that were accepted here: who asked, what was there before, what became of it. The audit record, and what makes a repeat harmless.
 
 A row is written before the command is published, so a key that was used is known whatever happens in between; the bytes in it are those
-that are published again. States: begun (nobody knows yet whether the brokers have it), accepted, applied, rejected.
+that are published again. States: begun (nobody knows yet whether the brokers have it), accepted, applied, rejected. The engine's reason comes from
+`rejected-commands`, before or after the state says that a command was not applied; until then `reason` is null in the row.
 """
 
 import hashlib
@@ -49,6 +50,12 @@ class Entry:
     def decided(self) -> bool:
         return self.state in (APPLIED, REJECTED)
 
+    def why(self) -> str | None:
+        """Why it was rejected; where the log's word has not come yet, where it stands."""
+        if self.state != REJECTED or self.reason is not None:
+            return self.reason if self.state == REJECTED else None
+        return f"the engine refused it; rejected-commands has why, under input [{self.part}, {self.place}]"
+
     def as_object(self) -> dict[str, Any]:
         """For whoever asked for the change."""
         placed = None if self.place is None else {"partition": self.part, "offset": self.place}
@@ -62,7 +69,7 @@ class Entry:
             "placed": placed,
             "batch": self.batch,
             "decided_at": None if self.decided_ms is None else instant_text(self.decided_ms),
-            "reason": self.reason,
+            "reason": self.why(),
         }
 
     def as_audit(self) -> dict[str, Any]:
@@ -109,17 +116,39 @@ class Ledger:
         return found
 
     def accepted(self, entry: Entry, part: int, place: int) -> None:
+        """A reason that was heard of an earlier copy of the same bytes is not this one's."""
         self._database.write(
-            "update commands set state = ?, part = ?, place = ? where number = ? and state in (?, ?)",
-            (ACCEPTED, part, place, entry.number, BEGUN, ACCEPTED),
+            "update commands set state = ?, part = ?, place = ?, reason = case when part = ? and place = ? then reason end "
+            "where number = ? and state in (?, ?)",
+            (ACCEPTED, part, place, part, place, entry.number, BEGUN, ACCEPTED),
         )
 
-    def decided(self, entry: Entry, state: str, batch: int, now_ms: int, reason: str | None, after: Any) -> None:
+    def decided(self, entry: Entry, state: str, batch: int | None, now_ms: int, reason: str | None, after: Any) -> None:
+        """`reason` only where the row has none: the log's own words are better."""
         told = None if after is None else orjson.dumps(after).decode()
         self._database.write(
-            "update commands set state = ?, batch = ?, decided_ms = ?, reason = ?, after = ? where number = ? and decided_ms is null",
+            "update commands set state = ?, batch = ?, decided_ms = ?, reason = coalesce(reason, ?), after = ? "
+            "where number = ? and decided_ms is null",
             (state, batch, now_ms, reason, told, entry.number),
         )
+
+    def explain(self, public: str, body: bytes, part: int, place: int, reason: str) -> bool:
+        """The log's word on these very bytes, if they are a command of this file: True. A command that was applied stays applied."""
+        changed = self._database.write(
+            "update commands set reason = ?, part = ?, place = ?, state = case when state = ? then ? else state end "
+            "where id = ? and body = ? and state <> ? and (place is null or (part = ? and place = ?))",
+            (reason, part, place, BEGUN, ACCEPTED, public, body, APPLIED, part, place),
+        )
+        return changed > 0
+
+    def unexplained_since(self, since_ms: int) -> int | None:
+        """When the oldest command was received whose end, or the reason for it, is not known; None where there is none."""
+        rows = self._database.read(
+            "select min(received_ms) from commands where received_ms >= ? and "
+            "(state in (?, ?) or (state = ? and reason is null))",
+            (since_ms, BEGUN, ACCEPTED, REJECTED),
+        )
+        return None if rows[0][0] is None else int(rows[0][0])
 
     def pending(self, since_ms: int, limit: int) -> list[Entry]:
         rows = self._database.read(

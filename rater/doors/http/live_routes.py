@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/tenants/{tenant}", tags=["live"], responses=model
 Reader = Annotated[Caller, Depends(Reading(READ))]
 
 IN_BALANCE = (
-    "tenant", "country", "currency", "billing_mode", "overage", "balance_micros", "debt_micros", "invoice_micros", "blocked",
+    "tenant", "country", "currency", "billing_mode", "overage", "balance_micros", "held_micros", "open_calls", "debt_micros", "invoice_micros", "blocked",
     "recharge", "account_version", "last_seen",
 )  # fmt: skip
 
@@ -33,12 +33,13 @@ async def seen(request: Request, caller: Caller, tenant: str) -> tuple[dict[str,
 def pool_object(line: dict[str, Any]) -> dict[str, Any]:
     total, used = line["capacity"], line["used"]
     percent = round(100 * used / total, 1) if total else None
-    return {"pool": line["pool"], "total": total, "used": used, "left": line["left"], "percent": percent}
+    told = {"pool": line["pool"], "total": total, "used": used, "left": line["left"]}
+    return told | {"held": line["held"], "percent": percent}
 
 
 @router.get("/balance", response_model=models.Balance)
 async def balance(request: Request, caller: Reader, tenant: str) -> Response:
-    """Balance, debt, invoice, recharge settings."""
+    """Balance, what is held for open calls, debt, invoice, recharge settings."""
     account, found = await seen(request, caller, tenant)
     told = {name: account[name] for name in IN_BALANCE} | {"reflects": found.reflects}
     return answered(request, caller, tenant, told, found.marks)
@@ -54,7 +55,7 @@ async def lots(request: Request, caller: Reader, tenant: str) -> Response:
 
 @router.get("/pools", response_model=models.Pools)
 async def pools(request: Request, caller: Reader, tenant: str) -> Response:
-    """Minutes by pool and month: total, used, left, percent."""
+    """Minutes by pool and month: total, used, left, held for open calls, percent."""
     account, found = await seen(request, caller, tenant)
     told = {"tenant": tenant, "pools": [pool_object(line) for line in account["pools"]], "reflects": found.reflects}
     return answered(request, caller, tenant, told, found.marks)

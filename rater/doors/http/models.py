@@ -129,6 +129,10 @@ class Balance(Shape):
     currency: str
     billing_mode: str
     balance_micros: int
+    held_micros: int = Field(
+        description="Set aside for calls that were authorized and whose record has not come; not taken off the balance."
+    )
+    open_calls: int = Field(description="How many such calls there are.")
     debt_micros: int
     invoice_micros: int
     blocked: bool
@@ -158,6 +162,7 @@ class Pool(Shape):
     total: int
     used: int
     left: int
+    held: int = Field(description="Of what is left: minutes set aside for calls that were authorized.")
     percent: float | None = Field(description="Of the total that is used; null where no licence gives minutes now.")
 
 
@@ -212,8 +217,50 @@ class Audit(Shape):
     next: int | None
 
 
+class Held(Shape):
+    """What is set aside for the call."""
+
+    pool: str | None
+    pool_minutes: int
+    amount_micros: int
+    currency: str
+
+
+class After(Shape):
+    """Everything before this command of the partition is in the answer."""
+
+    partition: int
+    next_command: int
+
+
+class Authorization(Shape):
+    """Whether the call may start. `payer`, `seconds`, `expires_at`, `held` where it may; `reason` and `detail` where not."""
+
+    allowed: bool
+    call_id: str
+    payer: str | None = Field(
+        default=None,
+        description="pool, credits, pool_and_credits, invoice, pool_and_invoice, nobody (the call is free).",
+    )
+    seconds: int | None = Field(default=None, description="How long the call may last; ask again before, to extend it.")
+    expires_at: str | None = Field(default=None, description="When what is held is free again without a call record.")
+    held: Held | None = None
+    reason: str | None = Field(default=None, description="no_credit, no_credit_licence, no_rate.")
+    detail: str | None = None
+    balance_micros: int
+    held_micros: int = Field(description="Of all open calls of the account, this one included.")
+    currency: str
+    account_version: int
+    reflects: After
+
+
 class Health(Shape):
     alive: bool
+
+
+class Ready(Shape):
+    ready: bool
+    following: bool | None = Field(description="Whether it hears what workers commit; null where it has no brokers.")
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {

@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -73,7 +73,12 @@ async def tell_http(_request: Request, problem: Exception) -> Response:
 async def tell_invalid(_request: Request, problem: Exception) -> Response:
     """Which field, and what was expected; what was sent is not repeated: it may be a number or a secret."""
     assert isinstance(problem, RequestValidationError)
-    return problem_response(422, "; ".join(_fault(fault) for fault in problem.errors()[:FAULTS_TOLD]))
+    return problem_response(422, faults_text(problem.errors()))
+
+
+def faults_text(faults: Sequence[Any]) -> str:
+    """Of pydantic's faults, each with the place it is in: ("body", "lot_id")."""
+    return "; ".join(_fault(fault) for fault in faults[:FAULTS_TOLD])
 
 
 def _fault(fault: Mapping[str, Any]) -> str:

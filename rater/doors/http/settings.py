@@ -18,7 +18,7 @@ from rater.doors.settings.reading import WORKER_ONLY, Vocabulary, gather, parse
 from rater.doors.settings.secret import Secret
 from rater.doors.settings.values import Parse, SettingsRefused, Value
 
-PORT = 6070
+PORT, PAGES_PORT = 6070, 6071
 INTERNAL_SECRET = "internal_secret"
 
 
@@ -46,7 +46,10 @@ API_KEYS: Mapping[str, Parse] = {
     "api_tls_cert_file": values.existing_file,
     "api_tls_key_file": values.private_file,
     "api_allow_plaintext": values.flag,
+    "api_pages_host": values.host,
+    "api_pages_port": values.whole(1, 65_535, PAGES_PORT),
     "api_requests_per_minute": values.whole(1, 1_000_000, 600),
+    "api_authorizations_per_minute": values.whole(1, 10_000_000, 120_000),
     "api_body_bytes_max": values.whole(1_024, 1 << 20, 1 << 16),
     "api_timeout_s": values.whole(1, 600, 30),
 }
@@ -70,7 +73,10 @@ class ApiSettings:
     api_workers: tuple[str, ...] = ()
     api_tls_cert_file: Path | None = None
     api_tls_key_file: Path | None = None
+    api_pages_host: str = "127.0.0.1"
+    api_pages_port: int = PAGES_PORT
     api_requests_per_minute: int = 600
+    api_authorizations_per_minute: int = 120_000
     api_body_bytes_max: int = 1 << 16
     api_timeout_s: int = 30
     history: str | None = None

@@ -13,8 +13,15 @@ from typing import Any
 
 from rater.doors.http.database import ApiProblem, Database
 
-READ, FUNDS, ADMIN = "read", "funds", "admin"
-SCOPES = (READ, FUNDS, ADMIN)  # each may do what those before it may
+READ, FUNDS, ADMIN, AUTHORIZE = "read", "funds", "admin", "authorize"
+# A switch asks whether a call may start and nothing else: its token shows no balance to whoever takes it.
+RIGHTS = {
+    READ: {READ},
+    FUNDS: {READ, FUNDS},
+    ADMIN: {READ, FUNDS, ADMIN, AUTHORIZE},
+    AUTHORIZE: {AUTHORIZE},
+}
+SCOPES = tuple(RIGHTS)
 EVERY_TENANT = "*"
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
@@ -31,7 +38,7 @@ class Caller:
     tenants: tuple[str, ...]
 
     def may(self, scope: str) -> bool:
-        return SCOPES.index(self.scope) >= SCOPES.index(scope)
+        return scope in RIGHTS[self.scope]
 
     def knows(self, tenant: str) -> bool:
         return EVERY_TENANT in self.tenants or tenant in self.tenants
