@@ -26,6 +26,7 @@ import orjson
 from benchmarks import kafka_delay
 from benchmarks.kafka_peers import plain_environment
 from benchmarks.kafka_scene import (
+    BROKER,
     PARTITIONS,
     Scene,
     Worker,
@@ -42,7 +43,6 @@ from tests.kafka.broker import KafkaCluster, free_ports
 
 P99 = Goal(20)
 UNANSWERED = Goal(0.001)
-BODY_BYTES = 8_000  # some 25 calls: 200 small batches a second, as switches send
 HOLD_SECONDS = 5  # no call record comes for these: what was held is free again soon
 ANSWERED = ("allowed", "refused", "404", "422")  # canonical calls have tenants that nobody knows, and users left out
 ASKED = ("call_type", "user", "caller", "callee", "tenant")
@@ -80,7 +80,7 @@ class Used:
 
 def run(sizes: Sizes) -> Iterator[Line]:
     shape = Shape(sizes.tenants, 1_000, int(sizes.calls_per_s * 2 * (sizes.seconds + sizes.warm_s)) + 1)
-    with tempfile.TemporaryDirectory() as folder, KafkaCluster(heap="1g") as cluster:
+    with tempfile.TemporaryDirectory() as folder, KafkaCluster(heap="1g", properties=BROKER, for_long=True) as cluster:
         scene = Scene(cluster, Path(folder), Path(folder) / "deck", Names("authorize", "authorize."))
         write_deck(scene.deck, shape)
         scene.create()
@@ -170,8 +170,9 @@ def questions_of(lines: list[bytes]) -> Iterator[bytes]:
 
 def feed(scene: Scene, lines: list[bytes], sizes: Sizes) -> float:
     """The pace that was reached."""
-    bodies = bodies_by_partition(lines, BODY_BYTES)
-    return asyncio.run(kafka_delay.feed(scene.bootstrap, scene.names.topic(CDRS), bodies, sizes.calls_per_s))
+    topic = scene.names.topic(CDRS)
+    loads = kafka_delay.loads_of(lines, topic, sizes.calls_per_s)
+    return asyncio.run(kafka_delay.feed(scene.bootstrap, topic, loads, sizes.calls_per_s))
 
 
 def ask(port: int, token: str, questions: Path, sizes: Sizes, used: Any) -> tuple[dict[str, Any], Used, Used]:

@@ -445,9 +445,7 @@ def check_call(record: Row) -> None:
 
 
 def check_command(record: Row) -> None:
-    """The common fields in the contract's order, then those of the type in the order of its row."""
-    for name in ("command_id", "tenant"):
-        check_field(record, name, required=True)
+    """The type, which says what else must be there; the common fields, then those of the type in the order of its row (d.5)."""
     kind = record.get("type")
     if kind is None:
         raise Refused("missing_field", "type")
@@ -455,9 +453,9 @@ def check_command(record: Row) -> None:
         raise Refused("bad_field", "type")
     if kind not in COMMAND_FIELDS:
         raise Refused("unknown_command", kind)
-    # reading: `by` and `reason` are required, because the contract calls neither optional.
-    for name in ("at", "by"):
+    for name in ("command_id", "tenant", "at"):
         check_field(record, name, required=True)
+    check_field(record, "by", required=False)
     if kind == "call.authorize":
         check_question(record)
         return
@@ -471,9 +469,12 @@ def check_command(record: Row) -> None:
             ("funds.added", "recharge_id"),
         ) or name == "overage"
         check_field(record, name, required=not optional)
-    expires_at: Any = record.get("expires_at") if kind == "funds.added" else None
-    if expires_at is not None and instant_ms(expires_at) <= instant_ms(record["at"]):
-        raise Refused("bad_field", "expires_at")  # reading: `bad_field`, not `bad_times`
+        if (
+            name == "expires_at"
+            and record.get(name) is not None
+            and instant_ms(record[name]) <= instant_ms(record["at"])
+        ):
+            raise Refused("bad_field", name)  # reading: `bad_field`, not `bad_times`
 
 
 def check_question(record: Row) -> None:
@@ -504,7 +505,7 @@ def check_amount(record: Row, kind: str, name: str) -> None:
         raise Refused("missing_field", name)
     amount = record[name]
     least = {"account.adjusted": -LARGEST_AMOUNT_MICROS, "recharge.configured": 0}.get(kind, 1)
-    if kind == "recharge.configured" and name == "amount_micros":
+    if kind == "recharge.configured" and name == "amount_micros" and record["enabled"]:
         least = 1
     if not is_integer(amount, least, LARGEST_AMOUNT_MICROS) or (kind == "account.adjusted" and amount == 0):
         raise Refused("bad_field", name)
