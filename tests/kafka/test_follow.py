@@ -94,6 +94,7 @@ def test_what_is_committed_is_heard_once_in_order_and_nothing_else(kafka: KafkaC
         engine, ear = Engine(kafka.bootstrap, prefix), Ear()
         async with followed(kafka.bootstrap, prefix, ear) as following:
             await until_follows(following)
+            failures = following.failures  # a topic that was just made may have had no leader yet
             await engine.write(EVENTS, [MARK + b" aborted"], commit=False)
             await engine.write(EVENTS, [b"another's"])
             await engine.write(EVENTS, [MARK + b"-1", b"between", MARK + b"-2"], partition=2)
@@ -101,7 +102,7 @@ def test_what_is_committed_is_heard_once_in_order_and_nothing_else(kafka: KafkaC
             assert await ear.until(3) == [
                 (EVENTS, 2, MARK + b"-1"), (EVENTS, 2, MARK + b"-2"), (REJECTED_COMMANDS, 1, b"no mark needed"),
             ]  # fmt: skip
-            assert (following.trouble, following.failures) == ("", 0)
+            assert (following.trouble, following.failures) == ("", failures)
 
     asyncio.run(run())
 

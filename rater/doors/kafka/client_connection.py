@@ -258,12 +258,13 @@ async def group_offsets(client: AIOKafkaClient, group: str, places: Collection[P
 
 
 async def ask_any(client: AIOKafkaClient, request: Any) -> Any:
-    """The answer of whichever broker answers."""
+    """The answer of whichever broker answers; a cluster that comes back may know of none for a moment."""
     while True:
         try:
             return await client.send(client.get_random_node(), request)
         except (errors.KafkaConnectionError, errors.NodeNotReadyError, errors.RequestTimedOutError) as problem:
-            log.warning("asking for topics: %s", problem_text(problem))
+            log.warning("asking any broker: %s", problem_text(problem))
+            client.force_metadata_update()
             await asyncio.sleep(BACKOFF_S)
 
 

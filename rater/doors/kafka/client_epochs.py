@@ -19,7 +19,15 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from rater.doors.failpoints import reached
-from rater.doors.kafka.client_connection import Connection, KnownTopics, close_client, leader_of, problem_text, within
+from rater.doors.kafka.client_connection import (
+    Connection,
+    KnownTopics,
+    ask_any,
+    close_client,
+    leader_of,
+    problem_text,
+    within,
+)
 from rater.doors.kafka.client_protocol import (
     TRANSACTION_FEATURE,
     End,
@@ -318,7 +326,7 @@ class EpochWriter:
 async def bumps_epochs(client: AIOKafkaClient) -> bool:
     """Whether the cluster has switched on what this writer needs."""
     try:
-        answer = await client.send(client.get_random_node(), FeaturesRequest("rater-aiokafka", aiokafka.__version__))
+        answer = await ask_any(client, FeaturesRequest("rater-aiokafka", aiokafka.__version__))
     except NotImplementedError:  # a broker older than Kafka 2.4
         return False
     if answer.error_code:
