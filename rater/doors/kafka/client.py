@@ -1,6 +1,6 @@
 """A Kafka cluster as the partition task needs it (see `log`), spoken to with aiokafka."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
@@ -73,7 +73,7 @@ class KafkaLog:
     async def join(
         self, group: str, topics: Sequence[str], instance_id: str | None, assigned: Assigned, revoked: Revoked
     ) -> KafkaMember:
-        counts = await self.partition_counts(topics)
+        counts = await self._ask_counts(topics, client_connection.settled_counts)
         missing = [topic for topic in topics if topic not in counts]
         if missing:
             raise Refused(f"joining group {group}: topics {', '.join(missing)} are not there; create them first")
@@ -84,10 +84,13 @@ class KafkaLog:
         )
 
     async def partition_counts(self, topics: Sequence[str]) -> dict[str, int]:
+        return await self._ask_counts(topics, client_connection.partition_counts)
+
+    async def _ask_counts(self, topics: Sequence[str], ask: Callable[..., Awaitable[dict[str, int]]]) -> dict[str, int]:
         client = await self._connection.open()
         try:
             async with within(self._connection.deadline_s, "asking for partitions", f"DESCRIBE on {', '.join(topics)}"):
-                return await client_connection.partition_counts(client, topics)
+                return await ask(client, topics)
         finally:
             await close_client(client)
 

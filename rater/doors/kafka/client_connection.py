@@ -35,7 +35,7 @@ if not aiokafka.__version__.startswith(AIOKAFKA):
 BACKOFF_S = 0.1
 START_BACKOFF_S = 0.5  # aiokafka logs an error at each try
 CLOSE_S = 2.0  # a goodbye is a courtesy
-NEW_TOPIC_S = 1.0  # every broker knows a topic that was created this long ago
+NEW_TOPIC_S = 2.0  # every broker knows a topic that was created this long ago
 PROBE_S = 5.0
 
 FENCED = (errors.ProducerFenced, errors.InvalidProducerEpoch, errors.InvalidTxnState)
@@ -234,6 +234,16 @@ async def partition_counts(client: AIOKafkaClient, topics: Collection[str]) -> d
     return counts
 
 
+async def settled_counts(client: AIOKafkaClient, topics: Collection[str]) -> dict[str, int]:
+    """As `partition_counts`, after a moment for topics that were made just now."""
+    give_up = asyncio.get_running_loop().time() + NEW_TOPIC_S
+    counts = await partition_counts(client, topics)
+    while len(counts) < len(set(topics)) and asyncio.get_running_loop().time() < give_up:
+        await asyncio.sleep(BACKOFF_S)
+        counts = await partition_counts(client, topics)
+    return counts
+
+
 async def group_offsets(client: AIOKafkaClient, group: str, places: Collection[Place]) -> dict[Place, int]:
     """A group's offsets as its coordinator knows them, asked from outside; places without one are left out."""
     by_topic: dict[str, list[int]] = {}
@@ -279,7 +289,7 @@ class KnownTopics:
 
     async def require(self, client: AIOKafkaClient, places: Collection[Place]) -> None:
         """Raises `Refused` when one of the places is not there, also not after a moment."""
-        give_up = asyncio.get_running_loop().time() + NEW_TOPIC_S
+        give_up = asyncio.get_running_loop().time() + NEW_TOPIC_S  # partitions that were added just now, too
         while missing := self.missing(places):
             self.counts.update(await partition_counts(client, {place.topic for place in missing}))
             missing = self.missing(places)
