@@ -12,7 +12,7 @@ from rater.contract.events import ANSWERS, EVENT_TYPES
 CONTACTS_MAX = 50
 ROLES_MAX = 20
 LANGUAGES = ("en", "fr")
-TYPES_TOLD = tuple(f"rater.{name}" for kind, name in EVENT_TYPES.items() if kind not in ANSWERS)
+TYPES_TOLD = tuple(told for name in EVENT_TYPES.values() if (told := f"rater.{name}") not in ANSWERS)
 
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL = re.compile(rf"(?=.{{3,254}}\Z)[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})*")

@@ -55,7 +55,7 @@ EVENT_TYPES = {
 }
 
 # Told to the switch that asked, thousands an hour: no contact is told of them.
-ANSWERS = frozenset({CALL_AUTHORIZED, CALL_REFUSED, HOLD_EXPIRED})
+ANSWERS = frozenset(f"rater.{EVENT_TYPES[kind]}" for kind in (CALL_AUTHORIZED, CALL_REFUSED, HOLD_EXPIRED))
 
 
 class News(NamedTuple):

@@ -8,6 +8,7 @@ first waits a moment for it (`Message.pair`) and goes out alone only where no ca
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from rater.contract.events import ANSWERS
 from rater.notify.contacts import EMAIL, Contact
 from rater.notify.events import Event
 from rater.notify.naming import message_key
@@ -32,8 +33,6 @@ KIND_OF = {
 }
 KINDS = (*KIND_OF.values(), DIGEST)
 
-# Answers to a switch, not news: however a contact's list reads, nobody is told of them.
-ANSWERS = frozenset({"rater.call.authorized", "rater.call.refused", "rater.authorization.expired"})
 # Of concern to whoever runs the rater, who alone can add a rate; never to a tenant.
 FOR_OPERATOR = frozenset({"rater.rate.missing"})
 # Either event is the news that the credits are gone.
@@ -75,7 +74,7 @@ def messages_of(event: Event, contacts: Iterable[Contact], operator: Contact | N
 
 
 def _goes_to(event: Event, contact: Contact) -> bool:
-    if event.type in ANSWERS:
+    if event.type in ANSWERS:  # however the contact's list reads
         return False
     if contact.channel != EMAIL:
         return contact.wants(event.type)

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, get_args
 import orjson
 from pydantic import Field, TypeAdapter, field_validator
 
+from rater.contract.commands import CALL_SECONDS, CALL_SECONDS_MAX, HOLD_LONGER_S, HOLD_SECONDS_MAX
+from rater.core import authorizing
 from rater.core.calls import CALL_TYPES
 from rater.core.instants import instant_text
 from rater.doors.http.access import NO_TENANT
@@ -14,7 +16,6 @@ from rater.doors.http.tokens import Caller
 
 AUTHORIZE_COMMAND = "call.authorize"
 TEXT_BYTES_MAX = 128
-SECONDS_MAX, HOLD_SECONDS_MAX = 86_400, 172_800
 
 Number = Annotated[str, Field(pattern=r"^\+[0-9]{3,15}$")]
 Text = Annotated[str, Field(min_length=1, max_length=TEXT_BYTES_MAX, pattern=PLAIN)]
@@ -30,6 +31,7 @@ REFUSALS = {
     "no_credit_licence": "no pool pays for this call, and this user has no licence that lets credits pay",
     "no_rate": "the rate deck has no price for this number",
 }
+assert (*REFUSALS,) == authorizing.REFUSALS[1:]
 
 
 class Question(Change):
@@ -44,10 +46,16 @@ class Question(Change):
     caller: Number | None = None
     callee: Number
     seconds: int | None = Field(
-        default=None, ge=1, le=SECONDS_MAX, description="The longest that the switch would let it last; else 3600."
+        default=None,
+        ge=1,
+        le=CALL_SECONDS_MAX,
+        description=f"The longest that the switch would let it last; else {CALL_SECONDS}.",
     )
     hold_seconds: int | None = Field(
-        default=None, ge=1, le=HOLD_SECONDS_MAX, description="When what is held is free again; else seconds + 300."
+        default=None,
+        ge=1,
+        le=HOLD_SECONDS_MAX,
+        description=f"When what is held is free again; else seconds + {HOLD_LONGER_S}.",
     )
 
     @field_validator("call_id", "user")
