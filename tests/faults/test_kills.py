@@ -115,7 +115,12 @@ def undisturbed(runs: Nursery, ground: Path) -> Any:
 def test_the_undisturbed_runs_are_worth_interrupting(undisturbed: Any):
     """Every kind of output, duplicates, conflicts, expiries and several batches of commands and of calls."""
     plain = undisturbed("plain")
-    assert plain.batches > 20
+    read = [orjson.loads(line)["cdrs"][1] for line in plain.expected["journal.jsonl"].splitlines()]
+    assert len(read) == plain.batches
+    assert (
+        read[4] == 0 < read[19]
+    )  # so that kills at batch 5 are among the commands, and kills from 20 on among the calls
+    assert plain.batches > 28
     assert all(
         plain.expected[name] for name in ("rejected-cdrs.jsonl", "rejected-commands.jsonl", "account-events.jsonl")
     )
@@ -313,7 +318,14 @@ def test_real_processes_from_their_first_instruction(undisturbed: Any, tmp_path:
 def test_a_planted_bug_is_caught(undisturbed: Any, runs: Nursery, tmp_path: Path, bug: str):
     """The same kills, in a house with one mistake: at least one of them must end otherwise."""
     plain = undisturbed("plain")
-    for failpoint in ("after-commit:5", "in-transaction:6", "before-write:12", "after-write:9", "mid-write:14"):
+    for failpoint in (
+        "after-commit:5",
+        "in-transaction:6",
+        "before-write:12",
+        "after-write:24",
+        "mid-write:26",
+        "after-commit:20",
+    ):
         out = plain.begin(tmp_path)
         assert plain.scenario.run(runs.run, out, failpoint=failpoint, planted=bug).killed
         ended = plain.scenario.run(runs.run, out, planted=bug)

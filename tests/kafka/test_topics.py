@@ -6,6 +6,7 @@ import re
 from itertools import count
 
 import pytest
+from aiokafka.cluster import ClusterMetadata
 from click.testing import CliRunner, Result
 
 from rater.doors.kafka.admin import NewTopic, open_admin
@@ -45,6 +46,40 @@ def settings_of(kafka: KafkaCluster, topic: str) -> dict[str, str]:
             return (await admin.configs([topic]))[topic]
 
     return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_broker_that_has_just_started_names_nobody_and_is_asked_again(
+    kafka: KafkaCluster, prefix: str, monkeypatch: pytest.MonkeyPatch, times: int
+):
+    heard: list[object] = []
+    honest = ClusterMetadata.update_metadata
+
+    def update(self: ClusterMetadata, metadata: object) -> None:
+        heard.append(metadata)
+        if len(heard) > times:
+            honest(self, metadata)
+
+    monkeypatch.setattr(ClusterMetadata, "update_metadata", update)
+
+    async def ask() -> None:
+        async with open_admin(connection(kafka)) as admin:
+            assert await admin.topics([f"{prefix}not-there"]) == {}
+
+    asyncio.run(ask())
+    assert len(heard) > times
+
+
+def test_a_cluster_that_never_names_a_broker_is_said_so(kafka: KafkaCluster, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ClusterMetadata, "update_metadata", lambda *_: None)
+    given = Connection(bootstrap_servers=(kafka.bootstrap,), request_timeout_ms=500)
+
+    async def ask() -> None:
+        async with open_admin(given):
+            raise AssertionError("opened without a broker")
+
+    with pytest.raises(LogTimeout, match=r"answered, but named no broker of its cluster within 500 ms"):
+        asyncio.run(ask())
 
 
 def make(kafka: KafkaCluster, prefix: str, topic: str, *settings: str) -> None:

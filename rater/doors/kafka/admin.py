@@ -28,6 +28,7 @@ EXISTS = errors.TopicAlreadyExistsError.errno
 BAD_REPLICATION = errors.InvalidReplicationFactorError.errno
 TOPIC_DENIED = errors.TopicAuthorizationFailedError.errno
 CLUSTER_DENIED = errors.ClusterAuthorizationFailedError.errno
+BACKOFF_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +141,25 @@ async def open_admin(connection: Connection) -> AsyncIterator[Admin]:
                 await client.bootstrap()
         except (TimeoutError, errors.KafkaError):
             await raise_why_unreachable(connection)
+        await _until_a_broker_is_named(client, connection)
         refuse_plaintext(connection, [broker.host for broker in client.cluster.brokers()])
         yield Admin(client, connection)
     finally:
         await client.close()
+
+
+async def _until_a_broker_is_named(client: AIOKafkaClient, connection: Connection) -> None:
+    """A broker that has just started answers before it is registered, and then names nobody, itself neither."""
+    try:
+        async with asyncio.timeout(connection.request_timeout_ms / 1000):
+            while not client.cluster.brokers():
+                await client.force_metadata_update()
+                await asyncio.sleep(BACKOFF_S)
+    except TimeoutError:
+        raise LogTimeout(
+            f"{', '.join(connection.bootstrap_servers)} answered, but named no broker of its cluster within "
+            f"{connection.request_timeout_ms} ms; it may still be starting, or no controller has registered it: see its log"
+        ) from None
 
 
 async def raise_why_unreachable(connection: Connection) -> NoReturn:
