@@ -26,6 +26,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     asking = parser.add_argument_group("authorize")
     asking.add_argument("--questions-per-s", type=float, metavar="N", help="Whether a call may start. [1000]")
     asking.add_argument("--calls-per-s", type=float, metavar="N", help="Rated beside the questions. [5000]")
+    asking.add_argument("--partitions", type=int, metavar="N", help="Of the one worker. [1]")
     found = parser.parse_args(arguments)
     for name in found.names:
         if name not in NAMES:
@@ -77,7 +78,7 @@ def _lines(found: argparse.Namespace) -> Iterator[Line]:
     if "authorize" in names:
         from benchmarks import authorize
 
-        yield from authorize.run(authorize.sizes(quick, found.questions_per_s, found.calls_per_s))
+        yield from authorize.run(authorize.sizes(quick, found.questions_per_s, found.calls_per_s, found.partitions))
 
 
 def main(arguments: list[str] | None = None) -> int:

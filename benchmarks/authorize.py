@@ -27,7 +27,6 @@ from benchmarks import kafka_delay
 from benchmarks.kafka_peers import plain_environment
 from benchmarks.kafka_scene import (
     BROKER,
-    PARTITIONS,
     Scene,
     Worker,
     bodies_by_partition,
@@ -43,6 +42,7 @@ from tests.kafka.broker import KafkaCluster, free_ports
 
 P99 = Goal(20)
 UNANSWERED = Goal(0.001)
+WARM_STEP_S = 10.0
 HOLD_SECONDS = 5  # no call record comes for these: what was held is free again soon
 ANSWERED = ("allowed", "refused", "404", "422")  # canonical calls have tenants that nobody knows, and users left out
 ASKED = ("call_type", "user", "caller", "callee", "tenant")
@@ -56,15 +56,17 @@ class Sizes:
     calls_per_s: float = 5_000
     seconds: float = 20
     warm_s: float = 4  # not counted
+    warm_steps_max: int = 12  # of the broker: it compiles itself for the first minute or two
     tenants: int = 1_000
+    partitions: int = 1  # one transaction after the other is all that one worker's core has time for
 
 
-QUICK = Sizes(seconds=8, warm_s=2, tenants=200)
+QUICK = Sizes(seconds=8, warm_s=2, warm_steps_max=1, tenants=200)
 
 
-def sizes(quick: bool, questions_per_s: float | None, calls_per_s: float | None) -> Sizes:
+def sizes(quick: bool, questions_per_s: float | None, calls_per_s: float | None, partitions: int | None) -> Sizes:
     """What was asked for on the command line."""
-    given: dict[str, Any] = {"questions_per_s": questions_per_s, "calls_per_s": calls_per_s}
+    given: dict[str, Any] = {"questions_per_s": questions_per_s, "calls_per_s": calls_per_s, "partitions": partitions}
     return replace(QUICK if quick else Sizes(), **{name: value for name, value in given.items() if value is not None})
 
 
@@ -79,16 +81,17 @@ class Used:
 
 
 def run(sizes: Sizes) -> Iterator[Line]:
-    shape = Shape(sizes.tenants, 1_000, int(sizes.calls_per_s * 2 * (sizes.seconds + sizes.warm_s)) + 1)
+    seconds = 2 * (sizes.seconds + sizes.warm_s) + sizes.warm_steps_max * WARM_STEP_S
+    shape = Shape(sizes.tenants, 1_000, int(sizes.calls_per_s * seconds) + 1)
     with tempfile.TemporaryDirectory() as folder, KafkaCluster(heap="1g", properties=BROKER, for_long=True) as cluster:
-        scene = Scene(cluster, Path(folder), Path(folder) / "deck", Names("authorize", "authorize."))
+        scene = Scene(cluster, Path(folder), Path(folder) / "deck", Names("authorize", "authorize."), sizes.partitions)
         write_deck(scene.deck, shape)
         scene.create()
         progress("authorize: opening accounts")
-        scene.fill(COMMANDS, bodies_by_partition(commands(shape)))
+        scene.fill(COMMANDS, bodies_by_partition(commands(shape), partitions=sizes.partitions))
         worker = Worker(scene, "worker")
         try:
-            wait_until(lambda: worker.running() == PARTITIONS, "a worker to begin")
+            wait_until(lambda: worker.running() == sizes.partitions, "a worker to begin")
             with serving(scene, worker) as (api, port, token):
                 yield from measure(scene, worker, api, port, token, calls(shape), sizes)
         finally:
@@ -131,29 +134,58 @@ def _ready(port: int) -> bool:
 def measure(
     scene: Scene, worker: Worker, api: subprocess.Popen[bytes], port: int, token: str, lines: list[bytes], sizes: Sizes
 ) -> Iterator[Line]:
-    """First the rating alone, then with questions beside it."""
+    """First the rating alone, then with questions beside it, on a broker that has compiled itself."""
     questions = scene.folder / "questions.jsonl"
     questions.write_bytes(b"\n".join(questions_of(lines)))
-    half = len(lines) // 2
 
     def used() -> Used:
         return Used(time.perf_counter(), worker.cpu_s(), cpu_s_of(api.pid), cpu_s_of(java_pid(scene.cluster)))
 
     with ThreadPoolExecutor(1) as rating:
+        lines, compiling = warm_up(scene, rating, port, token, questions, lines, sizes)
+        half = int(sizes.calls_per_s * (sizes.seconds + sizes.warm_s))
         progress("authorize: rating alone")
         begun = used()
         feed(scene, lines[:half], sizes)
         alone = used()
         progress("authorize: questions beside it")
-        beside = rating.submit(feed, scene, lines[half:], sizes)
-        told, first, last = ask(port, token, questions, sizes, used)
+        beside = rating.submit(feed, scene, lines[half : 2 * half], sizes)
+        first = used()
+        told = ask(port, token, questions, sizes)
+        last = used()
         reached = beside.result()
     more = {
         "questions_per_s": sizes.questions_per_s, "calls_per_s": round(reached), "seconds": sizes.seconds, "connections": "160 kept",
-        "broker": broker_name(),
+        "partitions": sizes.partitions, "broker": broker_name(), "compiling": f"{compiling:.2f} cores",
     }  # fmt: skip
     yield from _answers(told, more)
     yield from _cpu(begun, alone, first, last, sum(told["kinds"].values()))
+    yield figure(
+        "authorize",
+        "CPU of the asking switch",
+        told["cpu_s"] / sum(told["kinds"].values()) * 1e6,
+        "µs a question",
+        None,
+    )
+
+
+def warm_up(
+    scene: Scene, rating: ThreadPoolExecutor, port: int, token: str, questions: Path, lines: list[bytes], sizes: Sizes
+) -> tuple[list[bytes], float]:
+    """The same load until the broker compiles no more, or long enough: the calls that are left, and what its compilers still take."""
+    pid, step, share = java_pid(scene.cluster), int(sizes.calls_per_s * WARM_STEP_S), 1.0
+    same = replace(sizes, seconds=WARM_STEP_S, warm_s=0)
+    for number in range(sizes.warm_steps_max):
+        progress(f"authorize: warming the broker, step {number + 1} of at most {sizes.warm_steps_max}")
+        before, begun = kafka_delay.compilers_s(pid), time.perf_counter()
+        beside = rating.submit(feed, scene, lines[:step], sizes)
+        ask(port, token, questions, same)
+        beside.result()
+        lines = lines[step:]
+        share = kafka_delay.compiling(pid, before, begun)
+        if share < kafka_delay.COMPILING_MAX:
+            break
+    return lines, share
 
 
 def questions_of(lines: list[bytes]) -> Iterator[bytes]:
@@ -171,19 +203,17 @@ def questions_of(lines: list[bytes]) -> Iterator[bytes]:
 def feed(scene: Scene, lines: list[bytes], sizes: Sizes) -> float:
     """The pace that was reached."""
     topic = scene.names.topic(CDRS)
-    loads = kafka_delay.loads_of(lines, topic, sizes.calls_per_s)
+    loads = kafka_delay.loads_of(lines, topic, sizes.calls_per_s, scene.partitions)
     return asyncio.run(kafka_delay.feed(scene.bootstrap, topic, loads, sizes.calls_per_s))
 
 
-def ask(port: int, token: str, questions: Path, sizes: Sizes, used: Any) -> tuple[dict[str, Any], Used, Used]:
-    """What the switch was told, and the CPU before and after."""
+def ask(port: int, token: str, questions: Path, sizes: Sizes) -> dict[str, Any]:
+    """What the switch was told."""
     told_s = (str(sizes.questions_per_s), str(sizes.seconds + sizes.warm_s), str(sizes.warm_s))
     command = [sys.executable, "-m", "benchmarks.authorize_client", str(port), *told_s, str(questions)]
-    first = used()
     done = subprocess.run(command, check=True, capture_output=True, env=plain_environment() | {"TOKEN": token})
-    last = used()
     told: dict[str, Any] = orjson.loads(done.stdout)
-    return told, first, last
+    return told
 
 
 def _answers(told: dict[str, Any], more: dict[str, Any]) -> Iterator[Line]:
@@ -202,5 +232,10 @@ def _cpu(begun: Used, alone: Used, first: Used, last: Used, questions: int) -> I
         idle = (getattr(alone, name) - getattr(begun, name)) / (alone.at_s - begun.at_s)
         spent = getattr(last, name) - getattr(first, name) - idle * (last.at_s - first.at_s)
         yield figure(
-            "authorize", f"CPU of the {name}", spent / questions * 1e6, "µs a question", None, alone=f"{idle:.2f} cores"
+            "authorize",
+            f"CPU of the {name}",
+            spent / questions * 1e6,
+            "µs a question",
+            None,
+            alone=f"{idle:.2f} cores",
         )

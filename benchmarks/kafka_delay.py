@@ -63,15 +63,16 @@ class Seen:
     at_ms: float
 
 
-def loads_of(lines: Sequence[bytes], topic: str, per_s: float) -> list[Load]:
+def loads_of(lines: Sequence[bytes], topic: str, per_s: float, partitions: int = PARTITIONS) -> list[Load]:
     """Calls as a producer sends them that gets `per_s` of them a second, in finished requests."""
     step = max(round(per_s * LINGER_S), 1)
-    return [load_of(lines[at : at + step], topic) for at in range(0, len(lines), step)]
+    return [load_of(lines[at : at + step], topic, partitions) for at in range(0, len(lines), step)]
 
 
-def load_of(lines: Sequence[bytes], topic: str) -> Load:
+def load_of(lines: Sequence[bytes], topic: str, partitions: int) -> Load:
     batches: dict[Place, bytes] = {}
-    for partition, bodies in enumerate(bodies_by_partition(lines, limit_bytes=sum(map(len, lines)) * 2)):
+    room = sum(map(len, lines)) * 2
+    for partition, bodies in enumerate(bodies_by_partition(lines, room, partitions)):
         for body, count in bodies:  # one, for there is room
             batches[Place(topic, partition)] = batch_bytes(body, count, 0)
     return Load(Produce(None, REQUEST_MS, batches), len(lines))
@@ -81,9 +82,9 @@ async def feed(bootstrap: str, topic: str, loads: Sequence[Load], per_s: float) 
     """Send the loads in turn so that `per_s` calls a second go out; the pace that was reached."""
     client = await Connection({"bootstrap_servers": [bootstrap]}, 10.0, 15.0).open()
     try:
-        places = [Place(topic, partition) for partition in range(PARTITIONS)]
-        await KnownTopics().require(client, places)
-        node = await leader_of(client, places[0])
+        place = Place(topic, 0)
+        await KnownTopics().require(client, [place])
+        node = await leader_of(client, place)
         sent, waiting = 0, []
         begun = time.perf_counter()
         for load in loads:
@@ -110,11 +111,16 @@ def warm_up(scene: Scene, lines: Sequence[bytes]) -> tuple[int, float]:
         loads = loads_of(lines[at : at + step], scene.names.topic(CDRS), WARM_PER_S)
         before, begun = compilers_s(pid), time.perf_counter()
         asyncio.run(feed(scene.bootstrap, scene.names.topic(CDRS), loads, WARM_PER_S))
-        took = sum(spent_s - before.get(thread, 0.0) for thread, spent_s in compilers_s(pid).items())
-        share = took / (time.perf_counter() - begun)
+        share = compiling(pid, before, begun)
         if share < COMPILING_MAX:
             return at + step, share
     return len(lines), share
+
+
+def compiling(pid: int, before: dict[int, float], begun: float) -> float:
+    """The share of a core that a Java machine's compilers took since then."""
+    took = sum(spent_s - before.get(thread, 0.0) for thread, spent_s in compilers_s(pid).items())
+    return took / (time.perf_counter() - begun)
 
 
 def compilers_s(pid: int) -> dict[int, float]:

@@ -58,7 +58,9 @@ def java_pid(cluster: KafkaCluster) -> int:
 # --- filling -----------------------------------------------------------------------------------------------------------
 
 
-def bodies_by_partition(lines: Sequence[bytes], limit_bytes: int = INPUT_BODY_BYTES) -> list[list[Body]]:
+def bodies_by_partition(
+    lines: Sequence[bytes], limit_bytes: int = INPUT_BODY_BYTES, partitions: int = PARTITIONS
+) -> list[list[Body]]:
     """Lines as finished bodies, one list for each partition, in the order of the lines; the key is the tenant in the line."""
     starts = np.zeros(len(lines) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, lines), np.int64, len(lines)), out=starts[1:])
@@ -71,14 +73,14 @@ def bodies_by_partition(lines: Sequence[bytes], limit_bytes: int = INPUT_BODY_BY
         tenant = line[first:last]
         home = known.get(tenant)
         if home is None:
-            home = known[tenant] = partition_of(tenant, PARTITIONS)
+            home = known[tenant] = partition_of(tenant, partitions)
         homes[place] = home
         keys[:, place] = first, last
     keys += starts[:-1]
     buffer = np.frombuffer(b"".join(lines) + bytes(PADDING), np.uint8)
     writer = BodyWriter(limit_bytes)
     found = []
-    for partition in range(PARTITIONS):
+    for partition in range(partitions):
         mine = np.flatnonzero(homes == partition)
         writer.add(buffer, keys[0][mine], keys[1][mine], buffer, starts[:-1][mine], starts[1:][mine])
         found.append(writer.finish())
@@ -212,13 +214,14 @@ class Scene:
     folder: Path
     deck: Path
     names: Names
+    partitions: int = PARTITIONS
 
     @property
     def bootstrap(self) -> str:
         return self.cluster.bootstrap
 
     def create(self) -> None:
-        asyncio.run(create_topics(self.connection, self.names.prefix, Wanted(PARTITIONS, 1)))
+        asyncio.run(create_topics(self.connection, self.names.prefix, Wanted(self.partitions, 1)))
 
     @property
     def connection(self) -> Connection:
@@ -235,7 +238,7 @@ class Scene:
 
         async def make() -> None:
             async with open_admin(self.connection) as admin:
-                await admin.create([NewTopic(name, PARTITIONS, 1, {"max.message.bytes": str(16 << 20)})])
+                await admin.create([NewTopic(name, self.partitions, 1, {"max.message.bytes": str(16 << 20)})])
 
         asyncio.run(make())
         return name

@@ -23,9 +23,9 @@ def test_the_questions_are_those_that_a_switch_would_have_asked_before_the_calls
 
 
 def test_what_was_asked_for_on_the_command_line_wins():
-    assert authorize.sizes(False, None, None) == authorize.Sizes()
-    assert authorize.sizes(True, 50, None).questions_per_s == 50
-    assert authorize.sizes(True, 50, None).seconds == authorize.QUICK.seconds
+    assert authorize.sizes(False, None, None, None) == authorize.Sizes()
+    assert authorize.sizes(True, 50, None, None).questions_per_s == 50
+    assert authorize.sizes(True, 50, None, None).seconds == authorize.QUICK.seconds
 
 
 def test_only_a_question_without_an_answer_counts_as_unanswered():

@@ -60,11 +60,13 @@ OWNED = {
     "starlette": HTTP,
     "pydantic": HTTP,
     "uvicorn": HTTP,
+    "httptools": HTTP,
     "psycopg": HISTORY,
     "pyarrow": HISTORY,
     "openpyxl": HISTORY,
     "aiokafka": AIOKAFKA,
     "cramjam": ("rater.doors.kafka",),
+    "uvloop": ("rater.doors.faust_process",),
     "faust": FAUST,
     "mode": FAUST,
 }

@@ -30,7 +30,7 @@ def fetch_slot(index: Any, high: Any) -> None:
 
 @kernel
 def fetch_row(rows: Any, row: Any, size: Any) -> None:
-    for offset in range(0, size, 64):
+    for offset in range(0, size + 63, 64):  # a row may begin anywhere in a line
         prefetch(rows, row, offset)
 
 

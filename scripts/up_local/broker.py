@@ -23,6 +23,7 @@ SETTINGS = {
     "share.coordinator.state.topic.num.partitions": "1",
     "group.initial.rebalance.delay.ms": "0",
     "log.cleaner.dedupe.buffer.size": str(16 << 20),
+    "add.partitions.to.txn.retry.backoff.ms": "2",  # of 20: what a transaction waits that follows another at once
 }
 
 

@@ -126,3 +126,31 @@ def test_a_body_that_does_not_come_is_ended_by_the_gate():
         head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
         said = asyncio.run(said_until_closed(port, head, *([b"x"] * 20)))
     assert said.startswith(b"HTTP/1.1 503")
+
+
+def test_headers_that_never_end_are_not_kept(port: int):
+    lines = [b"X-More: " + b"x" * 4_000 + b"\r\n"] * 12
+    said = asyncio.run(said_until_closed(port, b"GET / HTTP/1.1\r\nHost: x\r\n", *lines, pause_s=PATIENCE_S / 50))
+    assert said.startswith(b"HTTP/1.1 400")
+    assert said.endswith(b"more than 32768 bytes of headers")
+
+
+def test_one_header_that_never_ends_is_not_kept(port: int):
+    said = asyncio.run(said_until_closed(port, b"GET / HTTP/1.1\r\nX: ", *[b"x" * 4_000] * 12, pause_s=PATIENCE_S / 50))
+    assert said.startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: a\r\n folded\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+def test_what_two_servers_could_read_differently_is_refused(port: int, head: bytes):
+    assert asyncio.run(said_until_closed(port, head)).startswith(b"HTTP/1.1 400")

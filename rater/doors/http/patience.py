@@ -1,44 +1,66 @@
-"""How the server deals with connections: how long a client may take to ask, and how many packets an answer is.
+"""How the server deals with connections: how long a client may take to ask, how much it may send, and how many packets an answer is.
 
 Who sends half a request, or a byte now and then, is not waited for. The server closes a connection that is idle after an answer; one that
-has sent nothing yet, or the beginning of a request, it would keep for ever, and 256 such connections would keep everybody out. A body that
-does not come is ended by the gate, with the time of every request.
+has sent nothing yet, or the beginning of a request, it would keep for ever, and 256 such connections would keep everybody out. It would
+also keep headers that never end, in memory. A body that does not come is ended by the gate, with the time of every request.
 """
 
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADERS_S = 10.0  # from the connection, or from the first byte of a request after an answer, to the end of its headers
+HEAD_BYTES_MAX = (
+    32 << 10
+)  # of address and headers that have not come to their end; the gate knows better what is too much
 GATHERED_BYTES_MAX = 32 << 10
 
 
-class Patient(H11Protocol):
-    """The server's protocol with a clock on requests whose headers are not complete."""
+class Patient(HttpToolsProtocol):
+    """The server's protocol with a clock, and a bound, on requests whose headers are not complete."""
 
     headers_s = HEADERS_S
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._clock: asyncio.TimerHandle | None = None
+        self._in_head = False  # a request has begun, its headers have not ended
+        self._in_body = False  # its headers have ended, it has not
+        self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(Gathering(transport, self.loop))  # type: ignore[arg-type]
         self._wind()
 
     def data_received(self, data: bytes) -> None:
+        was_in_head = self._in_head
         super().data_received(data)
-        if self._answering():
-            self._stop()
-        elif self._clock is None:
+        if was_in_head and self._in_head:  # what came with the end of a request before is one read at most
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self.send_400_response(f"more than {HEAD_BYTES_MAX} bytes of headers")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+        if self._clock is None and not self._answering():
             self._wind()
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._in_body = False, True
+        self._stop()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._answering():
-            self._stop()
-        elif self.conn.trailing_data[0] and self._clock is None:  # the beginning of a next one was sent along
+        if self._in_body and not self._answering():  # answered before it was asked: nobody waits for the rest
+            self.transport.close()
+        if self._in_head and self._clock is None and not self._answering():  # it was sent along with the one before
             self._wind()
 
     def connection_lost(self, exc: Exception | None) -> None:

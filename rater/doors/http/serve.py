@@ -17,7 +17,7 @@ from rater.doors.http.api import Api
 from rater.doors.http.app import Opening, make_app
 from rater.doors.http.database import ApiProblem, Database
 from rater.doors.http.deciding import follow
-from rater.doors.http.gate import HEADER_BYTES_MAX, TARGET_BYTES_MAX, Limits
+from rater.doors.http.gate import Limits
 from rater.doors.http.hearing import Hearing
 from rater.doors.http.history_routes import UNFINISHED
 from rater.doors.http.patience import Patient
@@ -140,9 +140,8 @@ def run_api(settings: ApiSettings, history: History | None, make_follower: MakeF
     server = Server(
         uvicorn.Config(
             make_app(api, opening(settings, make_follower)), host=settings.api_host, port=settings.api_port, log_config=None, access_log=False,
-            http=Patient, ws="none", lifespan="on", server_header=False, proxy_headers=False,
+            http=Patient, loop="uvloop", ws="none", lifespan="on", server_header=False, proxy_headers=False,
             limit_concurrency=CONNECTIONS_MAX, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=GRACE_S,
-            h11_max_incomplete_event_size=HEADER_BYTES_MAX + 2 * TARGET_BYTES_MAX,
             ssl_certfile=str(settings.api_tls_cert_file) if tls else None,
             ssl_keyfile=str(settings.api_tls_key_file) if tls else None,
         )

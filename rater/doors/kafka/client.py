@@ -1,6 +1,6 @@
 """A Kafka cluster as the partition task needs it (see `log`), spoken to with aiokafka."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
@@ -21,7 +21,8 @@ class KafkaLog:
     """See `log.Log`. `arguments` are those of aiokafka's clients for reaching the cluster and being let in.
 
     `deadline_s` ends every call. `transaction_timeout_ms` ends what a dead process left open, where nobody takes its place.
-    `transaction_version`: 2 or 1 instead of what the cluster speaks.
+    `transaction_version`: 2 or 1 instead of what the cluster speaks. Of `urgent_topics` a member fetches at once what comes in,
+    however little: somebody waits for it.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class KafkaLog:
         transaction_version: int | None = None,
         deadline_s: float = 15.0,
         sizes: Sizes | None = None,
+        urgent_topics: Collection[str] = (),
         clock_ms: Callable[[], int] = wall_ms,
     ) -> None:
         reaching = dict(arguments)
@@ -42,6 +44,7 @@ class KafkaLog:
         self._session_timeout_s = session_timeout_ms / 1000
         self._transaction_timeout_ms = transaction_timeout_ms
         self._sizes = sizes or Sizes()
+        self._urgent_topics = urgent_topics
         self._clock_ms = clock_ms
         self._topics = KnownTopics()
         self._transaction_version = transaction_version
@@ -80,7 +83,15 @@ class KafkaLog:
         if len(set(counts.values())) > 1:
             raise LogProblem(f"joining group {group}: partitions {counts}, expected the same number for every topic")
         return await client_member.join(
-            self._connection, group, topics, instance_id, self._session_timeout_s, self._sizes, assigned, revoked
+            self._connection,
+            group,
+            topics,
+            instance_id,
+            self._session_timeout_s,
+            self._sizes,
+            self._urgent_topics,
+            assigned,
+            revoked,
         )
 
     async def partition_counts(self, topics: Sequence[str]) -> dict[str, int]:

@@ -5,7 +5,7 @@ The group's own idle rule (`max.poll.interval.ms`) is off: that we fetch says no
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition, errors
@@ -79,13 +79,14 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         instance_id: str | None,
         session_timeout_s: float,
         sizes: Sizes,
+        urgent_topics: Collection[str],
         assigned: Assigned,
         revoked: Revoked,
     ) -> None:
         self._group_client, self._client, self._connection = group_client, client, connection
         self._group, self._topics = group, topics
         self._assigned, self._revoked = assigned, revoked
-        self._pump = Pump(client, sizes, self._wake)
+        self._pump = Pump(client, sizes, self._wake, urgent_topics)
         self._numbers: frozenset[int] = frozenset()
         self._failure: BaseException | None = None
         self._closing = False
@@ -270,6 +271,7 @@ async def join(
     instance_id: str | None,
     session_timeout_s: float,
     sizes: Sizes,
+    urgent_topics: Collection[str],
     assigned: Assigned,
     revoked: Revoked,
 ) -> KafkaMember:
@@ -289,5 +291,15 @@ async def join(
         await close_client(client)
         raise
     return KafkaMember(
-        group_client, client, connection, group, topics, instance_id, session_timeout_s, sizes, assigned, revoked
+        group_client,
+        client,
+        connection,
+        group,
+        topics,
+        instance_id,
+        session_timeout_s,
+        sizes,
+        urgent_topics,
+        assigned,
+        revoked,
     )

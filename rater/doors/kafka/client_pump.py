@@ -2,16 +2,20 @@
 
 It asks for all places at once that run and have room, so a place that is slow to be emptied holds up no other. Nothing is
 asked for, or handed out, for a place that is paused, has not been told where to begin, or is no longer ours.
+
+Topics whose records somebody waits for are urgent: they have a lane, which is a connection and a request, of their own. Calls that
+trickle in would otherwise end every wait for them, and the rest after each would be theirs too.
 """
 
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 
 from rater.doors.kafka.client_connection import BACKOFF_S, problem_text
 from rater.doors.kafka.client_fetch import WAIT_MS, Answer, fetch
@@ -20,6 +24,7 @@ from rater.doors.kafka.log import Block, LogProblem, Place
 # Where records trickle in, every one of them would be an answer, and a request: both ends would do nothing else. A short
 # rest after a small answer costs a few milliseconds of latency and saves most of the requests.
 CRUMBS_BYTES, CRUMBS_S = 1 << 18, 0.008
+URGENT_CRUMBS_S = 0.002  # about as long as a broker takes for an answer: half as many as without, a millisecond later
 IDLE_WAIT_MS = 100  # where every place is asked for anyway, a longer wait delays only one that is resumed
 
 log = logging.getLogger(__name__)
@@ -70,12 +75,27 @@ class Held:
         return block
 
 
+class Lane(NamedTuple):
+    """What is asked for together, one request at a time."""
+
+    node: int
+    urgent: bool
+
+    @property
+    def group(self) -> ConnectionGroup:
+        """Which of the client's connections: an answer that waits at the broker keeps all behind it waiting."""
+        return ConnectionGroup.COORDINATION if self.urgent else ConnectionGroup.DEFAULT
+
+
 class Pump:
     """The places of a member. `news` is called whenever there may be something to take."""
 
-    def __init__(self, client: AIOKafkaClient, sizes: Sizes, news: Callable[[], None]) -> None:
+    def __init__(
+        self, client: AIOKafkaClient, sizes: Sizes, news: Callable[[], None], urgent_topics: Collection[str] = ()
+    ) -> None:
         self.held: dict[Place, Held] = {}
         self._client, self._sizes, self._news = client, sizes, news
+        self._urgent_topics = frozenset(urgent_topics)
         self._wanted = asyncio.get_running_loop().create_future()
         self._rounds = 0
 
@@ -109,7 +129,7 @@ class Pump:
             self._wanted.set_result(None)
 
     async def run(self) -> None:
-        under_way: dict[int, asyncio.Task[None]] = {}
+        under_way: dict[Lane, asyncio.Task[None]] = {}
         try:
             while True:
                 self._wanted = asyncio.get_running_loop().create_future()
@@ -119,9 +139,9 @@ class Pump:
                     timeout=BACKOFF_S if leaderless else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                for node, task in list(under_way.items()):
+                for lane, task in list(under_way.items()):
                     if task.done():
-                        del under_way[node]
+                        del under_way[lane]
                         task.result()
         except BaseException:
             self._news()
@@ -130,34 +150,42 @@ class Pump:
             for task in under_way.values():
                 task.cancel()
 
-    def _send(self, under_way: dict[int, asyncio.Task[None]]) -> bool:
-        """Ask every broker that has no question open. Whether a place has no leader to ask."""
+    def _send(self, under_way: dict[Lane, asyncio.Task[None]]) -> bool:
+        """Ask in every lane that has no question open. Whether a place has no leader to ask."""
         running = {place: held for place, held in self.held.items() if held.running}
-        short = {place: held for place, held in running.items() if self._has_room(held)}
-        by_leader: defaultdict[int | None, dict[Place, Held]] = defaultdict(dict)
-        for place, held in short.items():
-            by_leader[self._client.cluster.leader_for_partition(place)][place] = held
-        leaderless = bool(by_leader.pop(None, None)) | bool(by_leader.pop(-1, None))
+        by_lane: defaultdict[Lane, dict[Place, Held]] = defaultdict(dict)
+        leaderless = False
+        full = {False: False, True: False}
+        for place, held in running.items():
+            urgent = place.topic in self._urgent_topics
+            if not self._has_room(held):
+                full[urgent] = True
+                continue
+            node = self._client.cluster.leader_for_partition(place)
+            if node is None or node == -1:
+                leaderless = True
+            else:
+                by_lane[Lane(node, urgent)][place] = held
         if leaderless:
             self._client.force_metadata_update()
-        wait_ms = IDLE_WAIT_MS if len(short) == len(running) else WAIT_MS
-        for node, asked in by_leader.items():
-            if node is not None and node not in under_way:
-                under_way[node] = asyncio.create_task(self._ask(node, asked, wait_ms))
+        for lane, asked in by_lane.items():
+            if lane not in under_way:
+                wait_ms = WAIT_MS if full[lane.urgent] else IDLE_WAIT_MS
+                under_way[lane] = asyncio.create_task(self._ask(lane, asked, wait_ms))
         return leaderless
 
     def _has_room(self, held: Held) -> bool:
         return held.buffered < self._sizes.buffer_bytes and held.problem is None
 
-    async def _ask(self, node: int, places: Mapping[Place, Held], wait_ms: int) -> None:
+    async def _ask(self, lane: Lane, places: Mapping[Place, Held], wait_ms: int) -> None:
         self._rounds += 1  # a broker fills its answer from the first place on: each gets its turn
         turn = self._rounds % len(places)
         turned = [*places.items()][turn:] + [*places.items()][:turn]
         asked = {place: held.ahead for place, held in turned}
         try:
-            answers = await fetch(self._client, node, asked, self._sizes.place_bytes, wait_ms)
+            answers = await fetch(self._client, lane.node, asked, self._sizes.place_bytes, wait_ms, group=lane.group)
         except (errors.KafkaError, OSError) as problem:
-            log.warning("fetching from broker %s: %s", node, problem_text(problem))
+            log.warning("fetching from broker %s: %s", lane.node, problem_text(problem))
             self._client.force_metadata_update()
             await asyncio.sleep(BACKOFF_S)
             return
@@ -171,4 +199,4 @@ class Pump:
             self._client.force_metadata_update()
             await asyncio.sleep(BACKOFF_S)
         elif 0 < sum(len(block.body) for answer in answers.values() for block in answer.blocks) < CRUMBS_BYTES:
-            await asyncio.sleep(CRUMBS_S)
+            await asyncio.sleep(URGENT_CRUMBS_S if lane.urgent else CRUMBS_S)

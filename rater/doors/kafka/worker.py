@@ -21,7 +21,7 @@ from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.crew import Crew, Kit
 from rater.doors.kafka.live import LivePage, warm
 from rater.doors.kafka.measures import Measures
-from rater.doors.kafka.names import Names
+from rater.doors.kafka.names import COMMANDS, Names
 from rater.doors.kafka.rule_sets import RuleSets
 from rater.doors.kafka.settings import WorkerSettings
 from rater.doors.kafka.snapshot import Snapshots
@@ -54,6 +54,7 @@ def kafka_log(settings: WorkerSettings) -> KafkaLog:
         session_timeout_ms=settings.session_timeout_ms,
         transaction_timeout_ms=settings.transaction_timeout_ms,
         transaction_version=None if settings.transaction_version == "auto" else int(settings.transaction_version),
+        urgent_topics=(settings.topic_prefix + COMMANDS,),
     )
 
 
