@@ -1,4 +1,4 @@
-"""What is asked for together, and what does not wait for what: the lanes of a member's pump, on a broker of our own."""
+"""What a member's pump asks for together, how long it lets a broker wait, and when it rests; the broker is our own."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -7,11 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.client import ConnectionGroup
 
 from rater.doors.kafka import client_pump
 from rater.doors.kafka.client_fetch import Answer
-from rater.doors.kafka.client_pump import IDLE_WAIT_MS, WAIT_MS, Pump, Sizes
+from rater.doors.kafka.client_pump import CRUMBS_BYTES, CRUMBS_S, IDLE_WAIT_MS, URGENT_CRUMBS_S, WAIT_MS, Pump, Sizes
 from rater.doors.kafka.log import Block, Place
 
 CALLS, COMMANDS = Place("cdrs", 0), Place("account-commands", 0)
@@ -24,14 +23,13 @@ class Asked:
     node: int
     places: dict[Place, int]
     wait_ms: int
-    group: Any
     answer: asyncio.Future[dict[Place, Answer]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
-    def give(self, place: Place, body: bytes) -> None:
-        block = Block(self.places[place], 1, 1, body, 0)
-        self.answer.set_result({place: Answer([block], block.next_offset, None, None, False)})
+    def give(self, bodies: Mapping[Place, bytes]) -> None:
+        blocks = {place: Block(self.places[place], 1, 1, body, 0) for place, body in bodies.items()}
+        self.answer.set_result({place: Answer([block], 1, None, None, False) for place, block in blocks.items()})
 
 
 @dataclass(slots=True)
@@ -50,9 +48,9 @@ class Broker:
         self.refreshed += 1
 
     async def fetch(
-        self, _client: Any, node: int, asked: Mapping[Place, int], _place_bytes: int, wait_ms: int, group: Any
+        self, _client: Any, node: int, asked: Mapping[Place, int], _place_bytes: int, wait_ms: int
     ) -> dict[Place, Answer]:
-        request = Asked(node, dict(asked), wait_ms, group)
+        request = Asked(node, dict(asked), wait_ms)
         self.open.append(request)
         try:
             return await request.answer
@@ -94,48 +92,60 @@ def pumping(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     return run
 
 
-def test_an_urgent_topic_has_a_request_and_a_connection_of_its_own(pumping: Any):
+def test_urgent_topics_are_asked_for_with_all_others(pumping: Any):
+    """A command that was written before a call must not come after it."""
     others = (Place("cdrs", 1), Place("account-commands", 1))
 
-    async def test(broker: Broker, _pump: Pump) -> None:
-        calls, commands = await broker.until_asked(CALLS), await broker.until_asked(COMMANDS)
-        assert set(calls.places) == {CALLS, others[0]}
-        assert set(commands.places) == {COMMANDS, others[1]}
-        assert (calls.group, commands.group) == (ConnectionGroup.DEFAULT, ConnectionGroup.COORDINATION)
+    async def test(broker: Broker, pump: Pump) -> None:
+        asked = await broker.until_asked(CALLS)
+        assert set(asked.places) == {CALLS, COMMANDS, *others}
+        asked.give({COMMANDS: b"open an account", CALLS: b"its first call"})
+        await broker.until_asked(CALLS)
+        taken = pump.take([CALLS, COMMANDS], 1 << 20)
+        assert {place: [block.body for block in blocks] for place, blocks in taken.items()} == {
+            COMMANDS: [b"open an account"],
+            CALLS: [b"its first call"],
+        }
 
     pumping(test, dict.fromkeys((CALLS, COMMANDS, *others), 1))
 
 
-def test_commands_come_while_the_request_for_calls_waits_at_the_broker(pumping: Any):
+@pytest.mark.parametrize(
+    ("bodies", "rest_s"),
+    [
+        ({CALLS: b"a few"}, CRUMBS_S),
+        ({CALLS: b"a few", COMMANDS: b"may it start?"}, URGENT_CRUMBS_S),
+        ({CALLS: bytes(CRUMBS_BYTES)}, 0),
+        ({COMMANDS: bytes(CRUMBS_BYTES)}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_rest_after_a_small_answer_is_short_where_somebody_waits(
+    pumping: Any, bodies: dict[Place, bytes], rest_s: float
+):
     async def test(broker: Broker, pump: Pump) -> None:
-        waiting = await broker.until_asked(CALLS)
-        (await broker.until_asked(COMMANDS)).give(COMMANDS, b"may it start?")
-        again = await broker.until_asked(COMMANDS)
-        assert again.places == {COMMANDS: 1}
-        assert [block.body for block in pump.take([CALLS, COMMANDS], 1 << 20)[COMMANDS]] == [b"may it start?"]
-        assert broker.asking(CALLS) is waiting
+        asked = await broker.until_asked(CALLS)
+        asked.give(bodies)
+        assert pump._rest_s(await asked.answer) == rest_s
 
     pumping(test, dict.fromkeys((CALLS, COMMANDS), 1))
 
 
-def test_a_full_buffer_of_calls_shortens_no_wait_for_commands(pumping: Any):
-    """The next wait for calls is short, for who has room again must not wait out a long one."""
-    more = Place("cdrs", 1)
+def test_a_full_buffer_shortens_the_wait_of_the_others(pumping: Any):
+    """Who has room again must not wait out a long one."""
 
     async def test(broker: Broker, pump: Pump) -> None:
         first = await broker.until_asked(CALLS)
-        assert (first.wait_ms, (await broker.until_asked(COMMANDS)).wait_ms) == (IDLE_WAIT_MS, IDLE_WAIT_MS)
-        first.give(CALLS, bytes(100))
-        second = await broker.until_asked(more)
-        assert (set(second.places), second.wait_ms) == ({more}, WAIT_MS)
-        (await broker.until_asked(COMMANDS)).give(COMMANDS, b"x")
-        assert (await broker.until_asked(COMMANDS)).wait_ms == IDLE_WAIT_MS
+        assert first.wait_ms == IDLE_WAIT_MS
+        first.give({CALLS: bytes(100)})
+        second = await broker.until_asked(COMMANDS)
+        assert (set(second.places), second.wait_ms) == ({COMMANDS}, WAIT_MS)
         assert CALLS in pump.take([CALLS], 1 << 20)
 
-    pumping(test, dict.fromkeys((CALLS, more, COMMANDS), 1), Sizes(buffer_bytes=100))
+    pumping(test, dict.fromkeys((CALLS, COMMANDS), 1), Sizes(buffer_bytes=100))
 
 
-def test_each_broker_has_its_lanes_and_a_place_without_a_leader_is_looked_for(pumping: Any):
+def test_each_broker_is_asked_for_its_own_and_a_place_without_a_leader_is_looked_for(pumping: Any):
     lost = Place("account-commands", 1)
 
     async def test(broker: Broker, _pump: Pump) -> None:
@@ -143,7 +153,7 @@ def test_each_broker_has_its_lanes_and_a_place_without_a_leader_is_looked_for(pu
         assert (await broker.until_asked(COMMANDS)).node == 2
         assert broker.refreshed > 0
         assert broker.asking(lost) is None
-        broker.nodes[lost] = 1
-        assert (await broker.until_asked(lost)).node == 1
+        broker.nodes[lost] = 3
+        assert (await broker.until_asked(lost)).node == 3
 
     pumping(test, {CALLS: 1, COMMANDS: 2, lost: -1})

@@ -19,6 +19,7 @@ from tests.kafka.broker import free_ports
 ROOT = Path(__file__).resolve().parents[2]
 OPS = ROOT / "ops"
 PATIENCE_S = 90.0  # for what will happen on a busy machine; never a measure of anything
+NOT_YET = 503
 
 
 def tool(name: str) -> str:
@@ -52,7 +53,11 @@ class Prometheus:
              f"--web.listen-address=127.0.0.1:{self._port}"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        self.wait(lambda: self._ask("query", query="vector(1)") is not None, "Prometheus to answer")
+        try:
+            self.wait(lambda: self._ask("query", query="vector(1)") is not None, "Prometheus to answer")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -66,6 +71,8 @@ class Prometheus:
             with urllib.request.urlopen(url, timeout=10) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as refused:
+            if refused.code == NOT_YET:  # it listens before it is ready
+                return None
             raise AssertionError(f"{asked}: {json.load(refused).get('error')}") from None
         except OSError:
             return None

@@ -21,8 +21,8 @@ class KafkaLog:
     """See `log.Log`. `arguments` are those of aiokafka's clients for reaching the cluster and being let in.
 
     `deadline_s` ends every call. `transaction_timeout_ms` ends what a dead process left open, where nobody takes its place.
-    `transaction_version`: 2 or 1 instead of what the cluster speaks. Of `urgent_topics` a member fetches at once what comes in,
-    however little: somebody waits for it.
+    `transaction_version`: 2 or 1 instead of what the cluster speaks. After records of `urgent_topics` a member rests less before it
+    fetches more: somebody waits for them.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
@@ -62,10 +62,8 @@ async def fetch(
     place_bytes: int,
     wait_ms: int = WAIT_MS,
     isolation: int = READ_COMMITTED,
-    group: ConnectionGroup = ConnectionGroup.DEFAULT,
 ) -> dict[Place, Answer]:
     """Committed batches of these places from these offsets on; places that the node does not speak of are left out.
-    `group` tells by which of the client's connections to the node.
 
     Raises what `client.send` raises.
     """
@@ -73,7 +71,7 @@ async def fetch(
     for place, offset in asked.items():
         by_topic[place.topic].append((place.partition, offset, place_bytes))
     request = FetchRequest(wait_ms, 1, ANSWER_BYTES_MAX, isolation, list(by_topic.items()))
-    response = await client.send(node, request, group=group)
+    response = await client.send(node, request)
     if response.API_VERSION < FETCH_VERSION:
         raise LogProblem(f"broker {node} speaks version {response.API_VERSION} of Fetch; Kafka 2.3 or newer is needed")
     if response.error_code:

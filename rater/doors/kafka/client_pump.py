@@ -3,8 +3,8 @@
 It asks for all places at once that run and have room, so a place that is slow to be emptied holds up no other. Nothing is
 asked for, or handed out, for a place that is paused, has not been told where to begin, or is no longer ours.
 
-Topics whose records somebody waits for are urgent: they have a lane, which is a connection and a request, of their own. Calls that
-trickle in would otherwise end every wait for them, and the rest after each would be theirs too.
+All topics of a broker are asked for in one request, also those that are more urgent than others: who opens an account and then sends
+its first call must not see the call arrive first, and between the places of one answer there are microseconds.
 """
 
 import asyncio
@@ -12,10 +12,9 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.client import AIOKafkaClient
 
 from rater.doors.kafka.client_connection import BACKOFF_S, problem_text
 from rater.doors.kafka.client_fetch import WAIT_MS, Answer, fetch
@@ -24,7 +23,7 @@ from rater.doors.kafka.log import Block, LogProblem, Place
 # Where records trickle in, every one of them would be an answer, and a request: both ends would do nothing else. A short
 # rest after a small answer costs a few milliseconds of latency and saves most of the requests.
 CRUMBS_BYTES, CRUMBS_S = 1 << 18, 0.008
-URGENT_CRUMBS_S = 0.002  # about as long as a broker takes for an answer: half as many as without, a millisecond later
+URGENT_CRUMBS_S = 0.002  # after records that somebody waits for: more of them are on their way
 IDLE_WAIT_MS = 100  # where every place is asked for anyway, a longer wait delays only one that is resumed
 
 log = logging.getLogger(__name__)
@@ -75,18 +74,6 @@ class Held:
         return block
 
 
-class Lane(NamedTuple):
-    """What is asked for together, one request at a time."""
-
-    node: int
-    urgent: bool
-
-    @property
-    def group(self) -> ConnectionGroup:
-        """Which of the client's connections: an answer that waits at the broker keeps all behind it waiting."""
-        return ConnectionGroup.COORDINATION if self.urgent else ConnectionGroup.DEFAULT
-
-
 class Pump:
     """The places of a member. `news` is called whenever there may be something to take."""
 
@@ -129,7 +116,7 @@ class Pump:
             self._wanted.set_result(None)
 
     async def run(self) -> None:
-        under_way: dict[Lane, asyncio.Task[None]] = {}
+        under_way: dict[int, asyncio.Task[None]] = {}
         try:
             while True:
                 self._wanted = asyncio.get_running_loop().create_future()
@@ -139,9 +126,9 @@ class Pump:
                     timeout=BACKOFF_S if leaderless else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                for lane, task in list(under_way.items()):
+                for node, task in list(under_way.items()):
                     if task.done():
-                        del under_way[lane]
+                        del under_way[node]
                         task.result()
         except BaseException:
             self._news()
@@ -150,42 +137,34 @@ class Pump:
             for task in under_way.values():
                 task.cancel()
 
-    def _send(self, under_way: dict[Lane, asyncio.Task[None]]) -> bool:
-        """Ask in every lane that has no question open. Whether a place has no leader to ask."""
+    def _send(self, under_way: dict[int, asyncio.Task[None]]) -> bool:
+        """Ask every broker that has no question open. Whether a place has no leader to ask."""
         running = {place: held for place, held in self.held.items() if held.running}
-        by_lane: defaultdict[Lane, dict[Place, Held]] = defaultdict(dict)
-        leaderless = False
-        full = {False: False, True: False}
-        for place, held in running.items():
-            urgent = place.topic in self._urgent_topics
-            if not self._has_room(held):
-                full[urgent] = True
-                continue
-            node = self._client.cluster.leader_for_partition(place)
-            if node is None or node == -1:
-                leaderless = True
-            else:
-                by_lane[Lane(node, urgent)][place] = held
+        short = {place: held for place, held in running.items() if self._has_room(held)}
+        by_leader: defaultdict[int | None, dict[Place, Held]] = defaultdict(dict)
+        for place, held in short.items():
+            by_leader[self._client.cluster.leader_for_partition(place)][place] = held
+        leaderless = bool(by_leader.pop(None, None)) | bool(by_leader.pop(-1, None))
         if leaderless:
             self._client.force_metadata_update()
-        for lane, asked in by_lane.items():
-            if lane not in under_way:
-                wait_ms = WAIT_MS if full[lane.urgent] else IDLE_WAIT_MS
-                under_way[lane] = asyncio.create_task(self._ask(lane, asked, wait_ms))
+        wait_ms = IDLE_WAIT_MS if len(short) == len(running) else WAIT_MS
+        for node, asked in by_leader.items():
+            if node is not None and node not in under_way:
+                under_way[node] = asyncio.create_task(self._ask(node, asked, wait_ms))
         return leaderless
 
     def _has_room(self, held: Held) -> bool:
         return held.buffered < self._sizes.buffer_bytes and held.problem is None
 
-    async def _ask(self, lane: Lane, places: Mapping[Place, Held], wait_ms: int) -> None:
+    async def _ask(self, node: int, places: Mapping[Place, Held], wait_ms: int) -> None:
         self._rounds += 1  # a broker fills its answer from the first place on: each gets its turn
         turn = self._rounds % len(places)
         turned = [*places.items()][turn:] + [*places.items()][:turn]
         asked = {place: held.ahead for place, held in turned}
         try:
-            answers = await fetch(self._client, lane.node, asked, self._sizes.place_bytes, wait_ms, group=lane.group)
+            answers = await fetch(self._client, node, asked, self._sizes.place_bytes, wait_ms)
         except (errors.KafkaError, OSError) as problem:
-            log.warning("fetching from broker %s: %s", lane.node, problem_text(problem))
+            log.warning("fetching from broker %s: %s", node, problem_text(problem))
             self._client.force_metadata_update()
             await asyncio.sleep(BACKOFF_S)
             return
@@ -198,5 +177,12 @@ class Pump:
         if any(answer.moved for answer in answers.values()):
             self._client.force_metadata_update()
             await asyncio.sleep(BACKOFF_S)
-        elif 0 < sum(len(block.body) for answer in answers.values() for block in answer.blocks) < CRUMBS_BYTES:
-            await asyncio.sleep(URGENT_CRUMBS_S if lane.urgent else CRUMBS_S)
+        elif rest_s := self._rest_s(answers):
+            await asyncio.sleep(rest_s)
+
+    def _rest_s(self, answers: Mapping[Place, Answer]) -> float:
+        size = sum(len(block.body) for answer in answers.values() for block in answer.blocks)
+        if not 0 < size < CRUMBS_BYTES:
+            return 0.0
+        urgent = any(answer.blocks for place, answer in answers.items() if place.topic in self._urgent_topics)
+        return URGENT_CRUMBS_S if urgent else CRUMBS_S
