@@ -1,7 +1,7 @@
 """A process by Faust: signals, log, web pages and the life of services, for the rating worker and the agents around it.
 
-Faust's consumer, producer, tables and transactions stay away: nothing of ours goes through them. The event loop is uvloop's: of what a
-small transaction costs a worker, a quarter was asyncio's own.
+Faust's consumer, producer, tables and transactions stay away: nothing of ours goes through them. The event loop is uvloop's: a
+transaction is a dozen turns of it, whatever its size.
 """
 
 import asyncio

@@ -11,9 +11,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADERS_S = 10.0  # from the connection, or from the first byte of a request after an answer, to the end of its headers
-HEAD_BYTES_MAX = (
-    32 << 10
-)  # of address and headers that have not come to their end; the gate knows better what is too much
+HEAD_BYTES_MAX = 32 << 10  # of an address and headers that have not ended; of those that have, the gate judges
 GATHERED_BYTES_MAX = 32 << 10
 
 
