@@ -66,7 +66,6 @@ OWNED = {
     "openpyxl": HISTORY,
     "aiokafka": AIOKAFKA,
     "cramjam": ("rater.doors.kafka",),
-    "uvloop": ("rater.doors.faust_process",),
     "faust": FAUST,
     "mode": FAUST,
 }

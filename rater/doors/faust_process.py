@@ -1,15 +1,12 @@
 """A process by Faust: signals, log, web pages and the life of services, for the rating worker and the agents around it.
 
-Faust's consumer, producer, tables and transactions stay away: nothing of ours goes through them. The event loop is uvloop's: a
-transaction is a dozen turns of it, whatever its size.
+Faust's consumer, producer, tables and transactions stay away: nothing of ours goes through them.
 """
 
-import asyncio
 from pathlib import Path
 from typing import Any, Protocol
 
 import faust
-import uvloop
 from faust.app.base import BootStrategy
 
 from rater.doors.settings.connection import Connection
@@ -53,10 +50,6 @@ def bare_app(name: str, settings: ProcessSettings) -> faust.App:
 
 def run_app(app: faust.App) -> None:
     """Until a signal stops it; raises `SystemExit`."""
-    loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)  # Faust asks for the current one here and there
-    worker: Any = faust.Worker(
-        app, loop=loop, loglevel="INFO", redirect_stdouts=False, override_logging=False, quiet=True
-    )
+    worker: Any = faust.Worker(app, loglevel="INFO", redirect_stdouts=False, override_logging=False, quiet=True)
     worker.spinner = None  # it moves the cursor, also where there is no terminal
     worker.execute_from_commandline()

@@ -140,7 +140,7 @@ def run_api(settings: ApiSettings, history: History | None, make_follower: MakeF
     server = Server(
         uvicorn.Config(
             make_app(api, opening(settings, make_follower)), host=settings.api_host, port=settings.api_port, log_config=None, access_log=False,
-            http=Patient, loop="uvloop", ws="none", lifespan="on", server_header=False, proxy_headers=False,
+            http=Patient, loop="asyncio", ws="none", lifespan="on", server_header=False, proxy_headers=False,
             limit_concurrency=CONNECTIONS_MAX, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=GRACE_S,
             ssl_certfile=str(settings.api_tls_cert_file) if tls else None,
             ssl_keyfile=str(settings.api_tls_key_file) if tls else None,
