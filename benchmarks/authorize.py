@@ -160,13 +160,8 @@ def measure(
     }  # fmt: skip
     yield from _answers(told, more)
     yield from _cpu(begun, alone, first, last, sum(told["kinds"].values()))
-    yield figure(
-        "authorize",
-        "CPU of the asking switch",
-        told["cpu_s"] / sum(told["kinds"].values()) * 1e6,
-        "µs a question",
-        None,
-    )
+    asking_us = told["cpu_s"] / sum(told["kinds"].values()) * 1e6
+    yield figure("authorize", "CPU of the asking switch", asking_us, "µs a question", None)
 
 
 def warm_up(
@@ -232,10 +227,5 @@ def _cpu(begun: Used, alone: Used, first: Used, last: Used, questions: int) -> I
         idle = (getattr(alone, name) - getattr(begun, name)) / (alone.at_s - begun.at_s)
         spent = getattr(last, name) - getattr(first, name) - idle * (last.at_s - first.at_s)
         yield figure(
-            "authorize",
-            f"CPU of the {name}",
-            spent / questions * 1e6,
-            "µs a question",
-            None,
-            alone=f"{idle:.2f} cores",
+            "authorize", f"CPU of the {name}", spent / questions * 1e6, "µs a question", None, alone=f"{idle:.2f} cores"
         )

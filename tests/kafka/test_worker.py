@@ -219,7 +219,11 @@ def test_group_offsets_that_were_moved_stop_the_partition_and_say_how_to_set_the
     moved = next(n for n in range(2) if n == home(deployment))
 
     async def move(offset: int) -> None:
-        consumer = AIOKafkaConsumer(bootstrap_servers=deployment.bootstrap, group_id=deployment.name)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=deployment.bootstrap,
+            group_id=deployment.name,
+            enable_auto_commit=False,  # or it sets the offset back when it stops
+        )
         await consumer.start()
         place = TopicPartition(deployment.prefix + "cdrs", moved)
         consumer.assign([place])

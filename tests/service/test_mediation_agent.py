@@ -123,7 +123,7 @@ def test_each_raw_topic_by_its_profile_and_every_record_with_its_place(deployed:
         b"1",
     ]
     reasons = [validate("rejected-raw", record.value) for record in rejected]
-    # in no order: what is published again after a refusal comes later
+    # in no order: publishing is begun in the order of reading, each record in a request of its own
     assert sorted((one["input"]["offsets"], one["reason"], one["record"]) for one in reasons) == [
         ([1], "bad_source_row", 3),
         ([2], "bad_field", 1),

@@ -34,7 +34,9 @@ class Patient(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         was_in_head = self._in_head
         super().data_received(data)
-        if was_in_head and self._in_head:  # what came with the end of a request before is one read at most
+        if (
+            was_in_head and self._in_head and not self.transport.is_closing()
+        ):  # what came with the end of a request before is one read at most
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self.send_400_response(f"more than {HEAD_BYTES_MAX} bytes of headers")

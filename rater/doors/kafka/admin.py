@@ -19,6 +19,7 @@ from aiokafka.conn import create_conn
 from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
+from rater.doors.kafka.client_connection import BACKOFF_S
 from rater.doors.kafka.log import LogProblem, LogTimeout, Refused
 from rater.doors.settings.connection import Connection, host_of, refuse_plaintext
 
@@ -28,7 +29,6 @@ EXISTS = errors.TopicAlreadyExistsError.errno
 BAD_REPLICATION = errors.InvalidReplicationFactorError.errno
 TOPIC_DENIED = errors.TopicAuthorizationFailedError.errno
 CLUSTER_DENIED = errors.ClusterAuthorizationFailedError.errno
-BACKOFF_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
