@@ -114,7 +114,7 @@ class WorkerMetrics(Group):
         )  # fmt: skip
         self.bytes = add(
             Counter, "rater_batch_bytes_total",
-            "Bytes of batches, in from the inputs and out to outputs, state and journal.", ["direction"],
+            "Bytes of batches before compression, in from the inputs and out to outputs, state and journal.", ["direction"],
         )  # fmt: skip
         touch(self.bytes, ("in", "out"))
         self.stage = add(

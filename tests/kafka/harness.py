@@ -10,6 +10,7 @@ import orjson
 
 from rater.contract.records import Records
 from rater.doors.kafka.audit_streams import records_in
+from rater.doors.kafka.compression import CODECS
 from rater.doors.kafka.crew import Crew, Kit
 from rater.doors.kafka.log import Block, Place
 from rater.doors.kafka.memory import MemoryLog
@@ -64,7 +65,7 @@ class Bench:
         self.names = Names(APP)
         self.log = MemoryLog(dict.fromkeys(TOPICS, partitions), sleep=lambda s: asyncio.sleep(min(s, 0.01)))
         self.snapshots = Snapshots(folder / "snapshots", APP)
-        self.limits = Limits(commit_interval_s=0.0, bytes_max=bytes_max, snapshot_interval_s=1e9)
+        self.limits = Limits(commit_interval_s=0.0, bytes_max=bytes_max, snapshot_interval_s=1e9, codec=CODECS["zstd"])
         self.seen = Seen()
         self.said: list[str] = []
 

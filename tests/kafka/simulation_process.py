@@ -212,9 +212,9 @@ class ProcessWriter:
         WRITER.set(self)
         await self.inner.begin()
 
-    async def write(self, place: Place, body: bytes, count: int) -> int:
+    async def write(self, place: Place, body: bytes, count: int, codec: int = 0) -> int:
         WRITER.set(self)
-        return await self.inner.write(place, body, count)
+        return await self.inner.write(place, body, count, codec)
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         WRITER.set(self)

@@ -16,9 +16,10 @@ from rater.doors.files.outputs import RATED as RATED_FILE
 from rater.doors.files.outputs import REJECTED_CDRS as REJECTED_CDRS_FILE
 from rater.doors.files.outputs import REJECTED_COMMANDS as REJECTED_COMMANDS_FILE
 from rater.doors.kafka.client import KafkaLog
+from rater.doors.kafka.compression import WORTH_PACKING_BYTES, ZSTD
 from rater.doors.kafka.log import Place
 from rater.doors.kafka.names import CDRS, COMMANDS, EVENTS, OUTPUTS, RATED, REJECTED_CDRS, REJECTED_COMMANDS
-from rater.doors.kafka.record_batches import records_from_blocks
+from rater.doors.kafka.record_batches import read_batches, records_from_blocks
 from tests.doors.front import front, refused, told
 from tests.faults.scenarios import calls, commands, rates, write_lines
 from tests.kafka.broker import KafkaCluster
@@ -148,6 +149,15 @@ def reached(key: str, offset: int, status: dict[str, Any]) -> bool:
 
 def test_a_worker_process_on_a_real_broker_gives_the_bytes_of_the_files(rated: Rated, tmp_path: Path):
     same(rated.found, by_files([Round(commands(), calls())], rated.deployment.rates, tmp_path / "files"))
+
+
+def test_what_a_worker_writes_lies_packed_on_the_brokers_disk(rated: Rated, kafka: KafkaCluster):
+    topic = f"{rated.deployment.prefix}{RATED}-0"
+    segment = (kafka.node().folder / "data" / topic / f"{0:020}.log").read_bytes()
+    batches = [
+        batch for batch in read_batches(segment) if not batch.control and len(batch.body()) >= WORTH_PACKING_BYTES
+    ]
+    assert {batch.codec for batch in batches} == {ZSTD}
 
 
 def test_the_topics_of_a_real_broker_pass_an_audit(rated: Rated):

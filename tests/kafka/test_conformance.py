@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from rater.doors.kafka.client import KafkaLog
-from rater.doors.kafka.compression import CODECS
+from rater.doors.kafka.compression import CODECS, packed
 from rater.doors.kafka.log import Block, Fenced, Log, LogProblem, LogTimeout, Member, OffsetGone, Place, Reader, Refused
 from rater.doors.kafka.memory import MemoryLog
 from rater.doors.kafka.record_batches import frame_few, records_from_blocks
@@ -287,6 +287,23 @@ async def test_nothing_of_a_transaction_is_there_before_the_commit_and_all_of_it
     assert await visible(reader, there) == [b"3"]
     assert await member.committed(here) == 17
     await member.close()
+
+
+@on_both
+async def test_what_is_packed_is_read_as_it_was_framed_whatever_the_codec(stage: Stage):
+    log, topic, own = stage.log(), await stage.topic(1), name()
+    place, writer = Place(topic, 0), await log.open_writer(own)
+    wanted = {codec: [b"%d of %s " % (k, codec.encode()) * 20 for k in range(100)] for codec in CODECS}
+    await writer.begin()
+    for codec, values in wanted.items():
+        body, count = framed(*values)
+        stored, number = packed(CODECS[codec], body)
+        assert number == CODECS[codec]
+        assert await writer.write(place, stored, count, number) == 100 * number
+    await writer.commit()
+    await writer.close()
+    await settled(log, own)
+    assert await visible(await log.open_reader(), place) == [value for values in wanted.values() for value in values]
 
 
 @on_both

@@ -23,7 +23,7 @@ from rater.core.compiled import kernel_sources
 from rater.core.words import as_buffer
 from rater.doors.kafka import checksum, record_batches
 from rater.doors.kafka.checksum import crc32c
-from rater.doors.kafka.compression import CODECS
+from rater.doors.kafka.compression import CODECS, packed
 from rater.doors.kafka.log import Block
 from rater.doors.kafka.record_batches import (
     APPEND_TIME,
@@ -67,7 +67,8 @@ def read_back(raw: bytes, first_offset: int = 0) -> list[tuple[int, bytes | None
 
 def theirs(body: bytes, count: int, codec: int = 0) -> list[tuple[int, bytes | None, bytes | None, Any]]:
     """A body of ours in a batch of ours, as aiokafka reads it."""
-    batch = DefaultRecordBatch(bytearray(batch_bytes(body, count, 77, codec=codec)))
+    stored, codec = packed(codec, body)
+    batch = DefaultRecordBatch(bytearray(batch_bytes(stored, count, 77, attributes=codec)))
     assert batch.validate_crc()
     return [(record.offset, record.key, record.value, record.headers) for record in batch]
 
@@ -363,6 +364,23 @@ def test_what_we_frame_aiokafka_reads(codec: int):
     pairs = [(key, value) for key, value, _ in SOME]
     ((body, count),) = bodies_of(pairs, 900_000)
     assert theirs(body, count, codec) == [(k, key, value, []) for k, (key, value) in enumerate(pairs)]
+
+
+@pytest.mark.parametrize("name", [name for name in CODECS if name != "none"])
+def test_lines_that_look_alike_are_packed_small_and_read_by_aiokafka_and_by_us(name: str):
+    lines = [b'{"record_id":"sw1:%08d","tenant":"contoso","outcome":"pooled"}' % k for k in range(2_000)]
+    ((body, count),) = frame_few([(b"contoso", line, ()) for line in lines])
+    stored, codec = packed(CODECS[name], body)
+    assert codec == CODECS[name]
+    assert len(stored) < len(body) / 3
+    assert [value for _, _, value, _ in theirs(body, count, codec)] == lines
+    assert [value for _, _, value in read_back(batch_bytes(stored, count, 0, attributes=codec))] == lines
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+@pytest.mark.parametrize("body", [b"", b"short " * 100, os.urandom(50_000)], ids=["empty", "short", "noise"])
+def test_a_body_that_packing_makes_no_smaller_is_stored_as_it_is(codec: int, body: bytes):
+    assert packed(codec, body) == (body, 0)
 
 
 def test_few_records_with_headers_are_read_by_aiokafka_and_by_us():

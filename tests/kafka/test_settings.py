@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from rater.doors.kafka import client_connection
+from rater.doors.kafka.compression import CODECS
 from rater.doors.kafka.settings import KEYS, WORKER_KEYS, WorkerSettings, load_connection, load_worker_settings
+from rater.doors.kafka.worker import limits_of
 from rater.doors.settings.connection import Connection, refuse_plaintext
 from rater.doors.settings.reading import AGENT_PREFIXES, OTHER_VARIABLES, WORKER_ONLY, variable
 from rater.doors.settings.secret import Secret
@@ -63,6 +65,7 @@ def test_four_settings_are_enough_and_the_rest_have_defaults(least: dict[str, st
     assert (settings.rates, settings.state_dir, settings.plans) == (tmp_path, tmp_path / "state", None)
     assert (settings.web_host, settings.web_port) == ("127.0.0.1", 6066)
     assert (settings.commit_interval_ms, settings.topic_prefix, settings.group_instance_id) == (100, "", None)
+    assert (settings.compression, limits_of(settings).codec) == ("zstd", CODECS["zstd"])
 
 
 @pytest.mark.parametrize("name", ["RATER_APP_ID", "RATER_BOOTSTRAP_SERVERS", "RATER_RATES", "RATER_STATE_DIR"])
@@ -109,6 +112,7 @@ def test_every_setting_can_be_given_by_the_file_except_the_secrets(least: dict[s
         ("RATER_COMMIT_INTERVAL_MS", "0.1", "expected a whole number from 1 to 10000, for example 100"),
         ("RATER_BATCH_RECORDS_MAX", "10k", "expected a whole number from 1 to 1000000, for example 20000"),
         ("RATER_BATCH_BYTES_MAX", "1", "expected a whole number from 65536"),
+        ("RATER_COMPRESSION", "brotli", "expected one of none, gzip, snappy, lz4, zstd"),
         ("RATER_TOPIC_PREFIX", "a/b", "expected at most 100 letters"),
         ("RATER_GROUP_INSTANCE_ID", "", "expected 1 to 200 letters"),
         ("RATER_SESSION_TIMEOUT_MS", "-1", "expected a whole number from 1000"),

@@ -37,6 +37,7 @@ from rater.doors.kafka.client_protocol import (
     feature_level,
 )
 from rater.doors.kafka.client_steps import Steps
+from rater.doors.kafka.compression import NONE
 from rater.doors.kafka.log import LogProblem, LogTimeout, Place
 from rater.doors.kafka.record_batches import TRANSACTIONAL, batch_bytes
 
@@ -134,12 +135,12 @@ class EpochWriter:
         async with self._steps.step("beginning a transaction"):
             self._steps.open = True
 
-    async def write(self, place: Place, body: bytes, count: int) -> int:
+    async def write(self, place: Place, body: bytes, count: int, codec: int = NONE) -> int:
         # In turn: a batch that the broker puts off must not be overtaken by the next of its place.
         async with self._steps.write(place, count), self._turns[place]:
             await self._topics.require(self._client, [place])
             await leader_of(self._client, place)
-            return await self._enqueue(place, body, count).first
+            return await self._enqueue(place, body, count, codec).first
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         self._steps.check_open()
@@ -180,12 +181,12 @@ class EpochWriter:
 
     # ------------------------------------------------------------------------------------------------ records
 
-    def _enqueue(self, place: Place, body: bytes, count: int) -> Queued:
+    def _enqueue(self, place: Place, body: bytes, count: int, codec: int) -> Queued:
         """With whatever else is written in this turn of the loop it becomes one request a broker."""
         sequence = self._sequences.get(place, 0)
         self._sequences[place] = sequence + count
         batch = batch_bytes(
-            body, count, self._clock_ms(), attributes=TRANSACTIONAL, producer=(*self._producer, sequence)
+            body, count, self._clock_ms(), attributes=TRANSACTIONAL | codec, producer=(*self._producer, sequence)
         )
         loop = asyncio.get_running_loop()
         queued = Queued(place, batch, loop.create_future())

@@ -24,6 +24,7 @@ from rater.doors.kafka.client_connection import (
 )
 from rater.doors.kafka.client_requests import quick
 from rater.doors.kafka.client_steps import Steps
+from rater.doors.kafka.compression import NONE
 from rater.doors.kafka.log import LogProblem, Place
 from rater.doors.kafka.record_batches import TRANSACTIONAL, batch_bytes
 
@@ -41,10 +42,11 @@ log = logging.getLogger(__name__)
 class FramedBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
     """A body whose records are framed already: only the header is added, when the sender has given it its numbers."""
 
-    def __init__(self, body: bytes, count: int, timestamp_ms: int) -> None:
+    def __init__(self, body: bytes, count: int, timestamp_ms: int, codec: int = NONE) -> None:
         # `BatchBuilder.__init__` would make a builder of records
         self._body = body
         self._count = count
+        self._attributes = TRANSACTIONAL | codec
         self._timestamp_ms = timestamp_ms
         self._producer = (-1, -1, -1)
         self._bytes: bytes | None = None
@@ -55,7 +57,7 @@ class FramedBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
     def _build(self) -> bytes:
         if self._bytes is None:
             self._bytes = batch_bytes(
-                self._body, self._count, self._timestamp_ms, attributes=TRANSACTIONAL, producer=self._producer
+                self._body, self._count, self._timestamp_ms, attributes=self._attributes, producer=self._producer
             )
         return self._bytes
 
@@ -126,9 +128,9 @@ class KafkaWriter:
             await self._producer.begin_transaction()
             self._steps.open = True
 
-    async def write(self, place: Place, body: bytes, count: int) -> int:
+    async def write(self, place: Place, body: bytes, count: int, codec: int = NONE) -> int:
         async with self._steps.write(place, count):
-            batch = FramedBatch(body, count, self._clock_ms())
+            batch = FramedBatch(body, count, self._clock_ms(), codec)
             async with self._turns[place]:  # whoever waits for the topic or for room could be overtaken
                 await self._topics.require(self._producer.client, [place])
                 written = await self._producer.send_batch(batch, place.topic, partition=place.partition)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from rater.doors.kafka.compression import DECOMPRESSED_BYTES_MAX, NONE, decompressed
 from rater.doors.kafka.log import Assigned, Block, Fenced, LogProblem, Place, Revoked
 from rater.doors.kafka.memory_broker import NOBODY, Broker, Clock, Sleep, Step
 from rater.doors.kafka.memory_group import Group, MemoryMember
@@ -236,7 +237,7 @@ class MemoryWriter:
         self._touched = False
         self._added.clear()
 
-    async def write(self, place: Place, body: bytes, count: int) -> int:
+    async def write(self, place: Place, body: bytes, count: int, codec: int = NONE) -> int:
         self._check_open()
         turn = self._turns.get(place)
         if turn is None:
@@ -244,11 +245,11 @@ class MemoryWriter:
         self._under_way += 1
         try:
             async with turn:
-                return await self._request("write", lambda: self._append(place, body, count))
+                return await self._request("write", lambda: self._append(place, body, count, codec))
         finally:
             self._under_way -= 1
 
-    def _append(self, place: Place, body: bytes, count: int) -> int:
+    def _append(self, place: Place, body: bytes, count: int, codec: int) -> int:
         partition = self._broker.partition(place)
         if len(body) > self._log.message_bytes_max:
             raise LogProblem(
@@ -261,7 +262,8 @@ class MemoryWriter:
         elif place not in self._known.places:
             raise Fenced(f"{place}: the transaction of {self._id} was ended by somebody else; open a new writer")
         self._touched = True
-        return partition.append(body, count, self._broker.clock(), self._known.producer)
+        records = decompressed(codec, memoryview(body), DECOMPRESSED_BYTES_MAX)
+        return partition.append(records, count, self._broker.clock(), self._known.producer)
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         self._check_open()

@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 
 from rater.contract.journal import JournalLine, digest_of, encode_journal
+from rater.doors.kafka.compression import packed
 from rater.doors.kafka.log import Place
 from rater.doors.kafka.names import (
     CDRS,
@@ -23,7 +24,8 @@ from rater.doors.kafka.record_batches import BodyWriter, frame_few
 from rater.pipeline import Forward, Outcome
 
 Array = np.ndarray[Any, Any]
-Body = tuple[bytes, int]
+Body = tuple[bytes, int]  # and the count of its records
+Stored = tuple[bytes, int, int]  # compressed; count; codec
 FORWARDED_FROM = "rater-forwarded-from"  # header: "<partition>/<offset>", so that an auditor finds where it came from
 
 
@@ -37,6 +39,20 @@ class Written:
         bodies = list(bodies)
         if bodies:
             self.bodies.setdefault(place, []).extend(bodies)
+
+    @property
+    def size(self) -> int:
+        """Bytes before compression."""
+        return sum(len(body) for bodies in self.bodies.values() for body, _ in bodies)
+
+    def packed(self, codec: int) -> list[tuple[Place, Stored]]:
+        """In the order in which it is to be written."""
+        return [(place, _stored(codec, *body)) for place, bodies in self.bodies.items() for body in bodies]
+
+
+def _stored(codec: int, body: bytes, count: int) -> Stored:
+    stored, codec = packed(codec, body)
+    return stored, count, codec
 
 
 def rated_bodies(outcome: Outcome, writer: BodyWriter) -> list[Body]:

@@ -22,7 +22,7 @@ from rater.contract.records import Records
 from rater.core.compiled import kernel
 from rater.core.words import PADDING, copy_bytes
 from rater.doors.kafka.checksum import crc32c
-from rater.doors.kafka.compression import DECOMPRESSED_BYTES_MAX, NONE, NotDecompressed, compressed, decompressed
+from rater.doors.kafka.compression import DECOMPRESSED_BYTES_MAX, NotDecompressed, decompressed
 from rater.doors.kafka.log import Block, LogProblem
 
 Array = np.ndarray[Any, Any]
@@ -147,14 +147,10 @@ def batch_bytes(
     timestamp_ms: int,
     *,
     base_offset: int = 0,
-    codec: int = NONE,
     attributes: int = 0,
     producer: tuple[int, int, int] = (-1, -1, -1),
 ) -> bytes:
-    """A whole batch around a body, compressed if that makes it smaller; `producer` is id, epoch and base sequence."""
-    if codec:
-        packed = compressed(codec, body)
-        body, attributes = (packed, attributes | codec) if len(packed) < len(body) else (body, attributes)
+    """A whole batch around a body, which is `packed` already: its codec is an attribute. `producer`: id, epoch, base sequence."""
     rest = CHECKED.pack(attributes, max(count - 1, 0), timestamp_ms, timestamp_ms, *producer, count)
     length = HEADER.size - AFTER_LENGTH + len(body)
     prefix = PREFIX.pack(base_offset, length, -1, MAGIC, crc32c(rest, body))

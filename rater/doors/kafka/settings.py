@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rater.doors.kafka.compression import CODECS
 from rater.doors.settings import values
 from rater.doors.settings.connection import CONNECTION_KEYS, CONNECTION_SECRETS, Connection, make_connection
 from rater.doors.settings.log_keys import LOG_KEYS
@@ -28,6 +29,7 @@ class WorkerSettings:
     commit_interval_ms: int = 100
     batch_records_max: int = 20_000
     batch_bytes_max: int = 4 << 20
+    compression: str = "zstd"
     session_timeout_ms: int = 10_000
     transaction_timeout_ms: int = 15_000
     transaction_version: str = "auto"
@@ -51,6 +53,7 @@ WORKER_KEYS: Mapping[str, Parse] = {
     "commit_interval_ms": values.whole(1, 10_000, 100),
     "batch_records_max": values.whole(1, 1_000_000, 20_000),
     "batch_bytes_max": values.whole(1 << 16, 1 << 28, 4 << 20),
+    "compression": values.one_of(*CODECS),
     "session_timeout_ms": values.whole(1_000, 1_800_000, 10_000),
     "transaction_timeout_ms": values.whole(1_000, 900_000, 15_000),
     "transaction_version": values.one_of("auto", "1", "2"),

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from rater.core.state import State
 from rater.doors.kafka.changelog import Watermark
+from rater.doors.kafka.compression import NONE
 from rater.doors.kafka.log import LogProblem
 from rater.doors.rules import RuleBook
 from rater.pipeline import Outcome
@@ -88,7 +89,7 @@ class BatchReport:
 
     outcome: Outcome
     state: State
-    bytes_in: int
+    bytes_in: int  # before compression, as `bytes_out`
     bytes_out: int
     fetch_s: float
     decide_s: float
@@ -105,6 +106,7 @@ class Limits:
     commit_interval_s: float = 0.1
     records_max: int = 20_000
     bytes_max: int = 4 << 20
+    codec: int = NONE  # of what is written
     snapshot_interval_s: float = 60.0
     retry_s: float = 0.2
     retry_max_s: float = 10.0

@@ -20,7 +20,7 @@ from rater.doors.kafka.changelog import Watermark, write_changes
 from rater.doors.kafka.leftovers import abort_in, counts_already, left_open
 from rater.doors.kafka.log import Block, Fenced, Log, LogProblem, Member, Place, Reader, Refused, Writer
 from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, REJECTED_COMMANDS, STATE, Names
-from rater.doors.kafka.outputs import Written, journal_body, vouch, write_outcome
+from rater.doors.kafka.outputs import Stored, Written, journal_body, vouch, write_outcome
 from rater.doors.kafka.partitioning import partition_of
 from rater.doors.kafka.record_batches import BodyWriter, records_from_blocks
 from rater.doors.kafka.restore import Restored, restore_best
@@ -76,7 +76,7 @@ class Decided:
     """A batch ready to be written."""
 
     outcome: Outcome
-    written: Written
+    stored: list[tuple[Place, Stored]]
     watermark: Watermark
     report: BatchReport
 
@@ -429,12 +429,12 @@ class PartitionTask:
         decided_at = self._around.now()
         self._book = book
         watermark, written = self._write(base, fetched, outcome, book)
+        stored = written.packed(self._limits.codec)
         report = BatchReport(
-            outcome, base.state, fetched.size, sum(len(b) for bodies in written.bodies.values() for b, _ in bodies), fetch_s,
-            decided_at - started, self._around.now() - decided_at, 0.0,
+            outcome, base.state, fetched.size, written.size, fetch_s, decided_at - started, self._around.now() - decided_at, 0.0,
             int(call_times.min()) if call_times.size else 0, watermark,
         )  # fmt: skip
-        return Decided(outcome, written, watermark, report)
+        return Decided(outcome, stored, watermark, report)
 
     def _write(self, base: Base, fetched: Fetched, outcome: Outcome, book: RuleBook) -> tuple[Watermark, Written]:
         mark, state = base.watermark, base.state
@@ -478,7 +478,7 @@ class PartitionTask:
         await writer.begin()
         self._transaction_open = True
         reached("after-begin")
-        ends = await _write_all(writer, decided.written)
+        ends = await _write_all(writer, decided.stored)
         reached("before-offsets")
         mark = decided.watermark
         await writer.write_offsets(self._names.app_id, {self._calls: mark.next_cdr, self._commands: mark.next_command})
@@ -574,21 +574,20 @@ def _records(blocks: Sequence[Block], first_offset: int) -> tuple[Records, Any]:
     return records_from_blocks(blocks, first_offset)
 
 
-async def _write_all(writer: Writer, written: Written) -> dict[Place, int]:
+async def _write_all(writer: Writer, stored: Sequence[tuple[Place, Stored]]) -> dict[Place, int]:
     """The offset behind the last record of each place. All writes have ended when this does, also when one fails."""
-    asked = [(place, *body) for place, bodies in written.bodies.items() for body in bodies]
-    ended = await asyncio.gather(*(_write(writer, *body) for body in asked), return_exceptions=True)
+    ended = await asyncio.gather(*(_write(writer, place, *body) for place, body in stored), return_exceptions=True)
     ends: dict[Place, int] = {}
-    for (place, *_), end in zip(asked, ended, strict=True):
+    for (place, _), end in zip(stored, ended, strict=True):
         if isinstance(end, BaseException):
             raise end
         ends[place] = max(end, ends.get(place, 0))
     return ends
 
 
-async def _write(writer: Writer, place: Place, body: bytes, count: int) -> int:
+async def _write(writer: Writer, place: Place, body: bytes, count: int, codec: int) -> int:
     """The offset behind the last record."""
-    end = await writer.write(place, body, count) + count
+    end = await writer.write(place, body, count, codec) + count
     reached("mid-produce")
     return end
 

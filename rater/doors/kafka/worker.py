@@ -18,6 +18,7 @@ import mode
 from rater.doors.clock import monotonic
 from rater.doors.faust_process import bare_app, run_app
 from rater.doors.kafka.client import KafkaLog
+from rater.doors.kafka.compression import CODECS
 from rater.doors.kafka.crew import Crew, Kit
 from rater.doors.kafka.live import LivePage, warm
 from rater.doors.kafka.measures import Measures
@@ -41,6 +42,7 @@ def limits_of(settings: WorkerSettings) -> Limits:
         commit_interval_s=settings.commit_interval_ms / 1000,
         records_max=settings.batch_records_max,
         bytes_max=settings.batch_bytes_max,
+        codec=CODECS[settings.compression],
         snapshot_interval_s=float(settings.snapshot_interval_s),
     )
 
