@@ -1,7 +1,7 @@
 """`rater worker` on a real broker: what a call costs it, how long a call takes through it, and what others need.
 
 Everything is measured in one run, on one broker, on this machine, so read the ratios first. The canonical workload lies in
-four partitions. The worker is the real command in a process of its own; its pace is that of the group's committed offsets,
+two partitions. The worker is the real command in a process of its own; its pace is that of the group's committed offsets,
 its CPU that of the system's account of the process, both from the first committed batch of calls to the last. "Warm" is
 the second half of the records, as the Kafka Streams application counts it. The broker's own CPU is in no figure but its own.
 """

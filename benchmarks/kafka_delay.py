@@ -136,7 +136,7 @@ def compilers_s(pid: int) -> dict[int, float]:
 async def listen(scene: Scene, asked: dict[Place, int], seen: list[Seen], over: asyncio.Event) -> None:
     """Read rated calls as they are committed, until told that it is over and nothing more comes.
 
-    One request for all partitions that waits at the broker: four that ask again and again would be a load of their own.
+    One request for all partitions that waits at the broker: one each, again and again, would be a load of their own.
     """
     client = await Connection({"bootstrap_servers": [scene.bootstrap]}, 10.0, 15.0).open()
     try:

@@ -32,7 +32,7 @@ from rater.doors.kafka.topics import Wanted, create_topics
 from rater.doors.settings.connection import Connection
 from tests.kafka.broker import KafkaCluster, free_ports, jars
 
-PARTITIONS = 4
+PARTITIONS = 2  # as many as this machine has cores: each is a transaction a commit interval, and those are what small batches cost
 # What docs/operations.md says of brokers with commit intervals of less than 100 ms.
 BROKER = {"add.partitions.to.txn.retry.backoff.ms": "2"}
 INPUT_BODY_BYTES = 256 << 10  # what a producer with some linger sends at once: about 750 calls

@@ -27,7 +27,7 @@ from rater.core.accounts import (
     index_rows,
     index_used_rows,
 )
-from rater.core.seen import SMALLEST, refill, slots_for
+from rater.core.seen import SMALLEST, NextSeen, refill, room_of, slots_for
 
 Array = np.ndarray[Any, Any]
 
@@ -44,6 +44,7 @@ SHELVES: dict[str, np.dtype[Any]] = {
 WITHOUT_INDEX = frozenset({"lots"})
 USED_AGAIN = frozenset({"lots", "holds"})  # rows of these are given back
 _SMALLEST_SHELF = 64
+ALMOST_FULL = 16  # the next set of ids is begun when a sixteenth of this one is left
 
 
 def _records(count: int, dtype: np.dtype[Any]) -> Array:
@@ -99,6 +100,7 @@ class State:
     fresh: Array = field(default_factory=lambda: np.zeros((SMALLEST, 2), np.uint64))
     seen_tally: Array = field(default_factory=lambda: np.zeros(2, np.int64))
     scratch: Array = field(default_factory=lambda: np.zeros(64, np.uint8))
+    next_seen: NextSeen | None = None
 
     @staticmethod
     def empty(key: bytes = bytes(16)) -> "State":
@@ -154,15 +156,27 @@ class State:
             if wanted > shelf.rows.size:
                 self.shelves[name] = _grown(name, shelf, max(2 * shelf.rows.size, wanted))
         more = 2 * (commands + calls)
-        slots = slots_for(int(self.seen_tally[0]) + more)
-        if slots > self.seen.shape[0]:
-            bigger = np.zeros((slots, 2), np.uint64)
-            refill(bigger, self.seen, self.seen.shape[0])
-            self.seen = bigger
+        self._make_room_for_ids(more)
         if int(self.seen_tally[1]) + more > self.fresh.shape[0]:
             fresh = np.zeros((max(2 * self.fresh.shape[0], int(self.seen_tally[1]) + more), 2), np.uint64)
             fresh[: self.seen_tally[1]] = self.fresh[: self.seen_tally[1]]
             self.fresh = fresh
+
+    def _make_room_for_ids(self, more: int) -> None:
+        slots = self.seen.shape[0]
+        left = room_of(slots) - int(self.seen_tally[0]) - more
+        if left < 0:
+            self._move_ids(slots_for(int(self.seen_tally[0]) + more))
+        elif left < slots // ALMOST_FULL:
+            self.next_seen = self.next_seen or NextSeen.of(2 * slots)
+            self.next_seen.ask_for(2 * slots * more // (left + 1) + 1)
+
+    def _move_ids(self, slots: int) -> None:
+        """Into a set of so many slots: the one that was begun, where it is of that size."""
+        begun, self.next_seen = self.next_seen, None
+        found = begun if begun is not None and len(begun.slots) == slots else NextSeen.of(slots)
+        refill(found.slots, self.seen, self.seen.shape[0])
+        self.seen = found.slots
 
     def changed(self) -> dict[str, Array]:
         """Row numbers touched since `committed`, ascending."""
@@ -194,7 +208,7 @@ class State:
         self.shelves[name] = shelf
 
     def restore_seen(self, ids: Array) -> None:
-        self.seen = np.zeros((slots_for(len(ids)), 2), np.uint64)
+        self.seen, self.next_seen = np.zeros((slots_for(len(ids)), 2), np.uint64), None
         refill(self.seen, ids, len(ids))
         self.seen_tally[0] = len(ids)
 
@@ -202,9 +216,7 @@ class State:
         """More ids, known to be distinct from each other and from those kept: a restore goes on where a snapshot ends."""
         slots = slots_for(int(self.seen_tally[0]) + len(ids))
         if slots > self.seen.shape[0]:
-            bigger = np.zeros((slots, 2), np.uint64)
-            refill(bigger, self.seen, self.seen.shape[0])
-            self.seen = bigger
+            self._move_ids(slots)
         refill(self.seen, ids, len(ids))
         self.seen_tally[0] += len(ids)
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rater.core.seen import NEW, OTHER, SAME, entry_of, place_of, refill, remember, slots_for, verdict
+from rater.core.state import State
 
 U8 = np.uint64
 words = st.integers(0, 2**64 - 1)
@@ -85,3 +86,47 @@ def test_fresh_ids_are_listed_in_the_order_they_came():
     for k in (5, 3, 5, 9):
         seen.meet(k, k << 32, 1)
     assert seen.fresh[: seen.tally[1], 0].tolist() == [5, 3, 9]
+
+
+def state_of(ids: int) -> State:
+    state = State.empty()
+    state.restore_seen(np.random.default_rng(4).integers(1, 1 << 62, (ids, 2), np.uint64))
+    return state
+
+
+def test_the_memory_of_the_next_set_is_asked_for_batch_by_batch_while_the_last_sixteenth_fills():
+    state, batch, asked = state_of(150_000), 500, []
+    while state.seen.shape[0] == 262_144:
+        state.reserve(0, batch)
+        if state.next_seen is not None:
+            asked.append((state.next_seen.there, state.next_seen))
+        state.add_seen(np.random.default_rng(len(asked)).integers(1, 1 << 62, (batch, 2), np.uint64))
+    there = [pages for pages, _ in asked]
+    assert 262_144 * 12 // 16 < state.seen_tally[0] <= 262_144 * 13 // 16 + batch
+    assert there[0] < 524_288 / 10
+    assert there[-1] == 524_288
+    assert max(np.diff(there)) < 524_288 / 4
+    assert state.seen is asked[-1][1].slots
+    assert state.next_seen is None
+
+
+@pytest.mark.parametrize("batch", [1, 40, 900, 30_000])
+def test_ids_are_all_there_after_the_set_moved_however_large_the_batches(batch: int):
+    state = state_of(780)
+    known = {tuple(row) for row in state.seen_ids().tolist()}
+    for k in range(3_000 // batch + 2):
+        state.reserve(0, batch)
+        more = np.random.default_rng(1_000 + k).integers(1, 1 << 62, (batch, 2), np.uint64)
+        state.add_seen(more)
+        known |= {tuple(row) for row in more.tolist()}
+    assert {tuple(row) for row in state.seen_ids().tolist()} == known
+
+
+def test_a_restored_set_forgets_the_one_that_was_begun():
+    state = state_of(790)
+    state.reserve(0, 10)
+    assert state.next_seen is not None
+    state.restore_seen(np.array([[7, 8]], np.uint64))
+    state.reserve(0, 1)
+    assert state.next_seen is None
+    assert state.seen_ids().tolist() == [[7, 8]]

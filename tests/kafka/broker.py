@@ -275,7 +275,9 @@ class KafkaCluster:
         """Start the JVM; where its log goes on, so that the word of an earlier start is not taken for this one's."""
         offset = node.log_file.stat().st_size if node.log_file.exists() else 0
         with node.log_file.open("ab") as log:
-            options = [] if self.for_long else ["-XX:TieredStopAtLevel=1"]
+            # A collection of the young generation stops everybody for 20 ms, and a small one fills every second.
+            long = [f"-Xms{self.heap}", "-XX:NewRatio=1"]
+            options = long if self.for_long else ["-XX:TieredStopAtLevel=1"]
             command = _java(self.heap, options, "kafka.Kafka", str(node.properties_file))
             # A session of its own: Ctrl-C in a terminal is for the test, which then closes the cluster.
             node.process = _starter.submit(

@@ -18,7 +18,7 @@ CODEC_NAMES = {number: name for name, number in CODECS.items()}
 # A broker takes about one MiB a batch; what inflates to a hundred times that is no harvest of call records.
 DECOMPRESSED_BYTES_MAX = 128 << 20
 FASTEST = 1
-WORTH_PACKING_BYTES = 1_024  # a journal line and a row or two are written as they are
+WORTH_PACKING_BYTES = 1_024  # the journal line and the rows of a few calls are written as they are
 XERIAL = b"\x82SNAPPY\0"  # how Java frames snappy: blocks, each with its length in front
 XERIAL_HEADER = 16
 
@@ -28,10 +28,7 @@ class NotDecompressed(ValueError):
 
 
 def packed(codec: int, body: bytes) -> tuple[bytes, int]:
-    """What to store of a body, and its codec: as it is where that is no more bytes.
-
-    The GIL is let go meanwhile, but for snappy's and lz4's frames.
-    """
+    """What to store of a body, and its codec: as it is where that is no more bytes."""
     if codec == NONE or len(body) < WORTH_PACKING_BYTES:
         return body, NONE
     stored = PACKERS[codec](body)

@@ -6,6 +6,7 @@ supervises it starts a new one.
 """
 
 import asyncio
+import gc
 import logging
 import secrets
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +103,8 @@ class RatingService(mode.Service):
         self._crew = Crew(kit, self._end)
         self.board.watch_crew(self._crew, partitions)
         self.live.open(self._crew, partitions)
+        gc.collect()
+        gc.freeze()  # what the start left is there for good: looking through it takes a tenth of a second, and calls wait
         await self._crew.join(settings.group_instance_id)
         self.add_future(self._watch_membership(self._crew))
         self.add_future(self._watch_standing(Standing(self._log, names, self.board)))
