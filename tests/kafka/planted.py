@@ -23,7 +23,7 @@ from rater.doors.kafka.client_epochs import EpochWriter
 from rater.doors.kafka.client_writer import KafkaWriter
 from rater.doors.kafka.log import Place
 from rater.doors.kafka.names import JOURNAL, STATE, Names
-from rater.doors.kafka.outputs import Written
+from rater.doors.kafka.outputs import Stored
 from rater.doors.kafka.restore import Restored
 from rater.doors.kafka.snapshot import SnapshotUnusable
 from rater.doors.kafka.task import Decided, PartitionTask
@@ -31,9 +31,10 @@ from rater.doors.kafka.witnesses import JournalEnd
 
 GAP_S = 0.05
 Offsets = Mapping[Place, int]
+Turns = list[tuple[list[tuple[Place, Stored]], bool]]  # what each transaction writes, and whether the offsets with it
 
 
-def _in_steps(order: Callable[[PartitionTask, Decided], list[tuple[dict[Place, Any], bool]]]) -> None:
+def _in_steps(order: Callable[[PartitionTask, Decided], Turns]) -> None:
     """A batch in several transactions: each writes these bodies, and the offsets where it says so."""
 
     async def commit(self: PartitionTask, decided: Decided) -> tuple[int, int]:
@@ -41,11 +42,11 @@ def _in_steps(order: Callable[[PartitionTask, Decided], list[tuple[dict[Place, A
         assert writer is not None
         mark = decided.watermark
         ends: dict[Place, int] = {}
-        for number, (bodies, with_offsets) in enumerate(order(self, decided)):
+        for number, (stored, with_offsets) in enumerate(order(self, decided)):
             if number:
                 await asyncio.sleep(GAP_S)
             await writer.begin()
-            ends |= await task_module._write_all(writer, Written(bodies))
+            ends |= await task_module._write_all(writer, stored)
             if with_offsets:
                 offsets = {self._calls: mark.next_cdr, self._commands: mark.next_command}
                 await writer.write_offsets(self._names.app_id, offsets)
@@ -58,22 +59,21 @@ def _in_steps(order: Callable[[PartitionTask, Decided], list[tuple[dict[Place, A
 
 def offsets_outside_the_transaction() -> None:
     """What was written is committed, and then, on its own, that it was read."""
-    _in_steps(lambda _, decided: [(decided.written.bodies, False), ({}, True)])
+    _in_steps(lambda _, decided: [(decided.stored, False), ([], True)])
 
 
 def auto_commit() -> None:
     """That it was read is committed before anything was made of it."""
-    _in_steps(lambda _, decided: [({}, True), (decided.written.bodies, False)])
+    _in_steps(lambda _, decided: [([], True), (decided.stored, False)])
 
 
 def state_published_before_commit() -> None:
     """State and journal are visible before the outputs and the offsets are."""
 
-    def order(task: PartitionTask, decided: Decided) -> list[tuple[dict[Place, Any], bool]]:
+    def order(task: PartitionTask, decided: Decided) -> Turns:
         first = {task._names.place(name, task.partition) for name in (STATE, JOURNAL)}
-        bodies = decided.written.bodies
-        early = {place: body for place, body in bodies.items() if place in first}
-        return [(early, False), ({place: body for place, body in bodies.items() if place not in first}, True)]
+        early = [(place, body) for place, body in decided.stored if place in first]
+        return [(early, False), ([(place, body) for place, body in decided.stored if place not in first], True)]
 
     _in_steps(order)
 

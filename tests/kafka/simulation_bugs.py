@@ -192,10 +192,10 @@ def alarm_on_a_level(patch: Patch) -> None:
 def an_output_outside_the_transaction(patch: Patch) -> None:
     right = MemoryWriter._append
 
-    def append(self: MemoryWriter, place: Place, body: bytes, count: int) -> int:
+    def append(self: MemoryWriter, place: Place, body: bytes, count: int, codec: int) -> int:
         if place.topic == EVENTS:
             return self._log.append_body(place, body, count)
-        return right(self, place, body, count)
+        return right(self, place, body, count, codec)
 
     patch.setattr(MemoryWriter, "_append", append)
 
