@@ -101,6 +101,7 @@ class Found:
     """What the last line sums up."""
 
     one: tuple[Pace, Pace] | None = None
+    plain: Pace | None = None  # of the second half, uncompressed: what the others are compared with
     floor: Took | None = None
     streams: Took | None = None
     p99_ms: float | None = None
@@ -142,10 +143,12 @@ def open_accounts(scene: Scene, lines: list[bytes]) -> Iterator[Line]:
     )
 
 
-def rate(scene: Scene, workers: int) -> tuple[Pace, Pace, float, float]:
+def rate(scene: Scene, workers: int, **settings: str) -> tuple[Pace, Pace, float, float]:
     """What the workers need for all calls that wait: whole, warm, highest memory of one (MiB), the broker's CPU (us a call)."""
     offsets = scene.offsets()
-    running = [Worker(scene, f"worker-{number}", group_instance_id=f"bench-{number}") for number in range(workers)]
+    running = [
+        Worker(scene, f"worker-{number}", group_instance_id=f"bench-{number}", **settings) for number in range(workers)
+    ]
     try:
         before = cpu_s_of(java_pid(scene.cluster))
         samples = watch(offsets, running)
@@ -165,6 +168,15 @@ def one_worker(scene: Scene, found: Found) -> Iterator[Line]:
     yield from pace_lines("one worker", whole, warm, Goal(CALLS_PER_S_MIN, at_most=False))
     yield figure("kafka", "one worker, memory at its highest", peak, "MiB")
     yield figure("kafka", "broker, CPU while one worker rates", broker_us, "us/call")
+
+
+def uncompressed(scene: Scene, found: Found, lines: list[bytes]) -> Iterator[Line]:
+    """As the floor and the others write."""
+    progress("kafka: one worker, uncompressed")
+    scene.fill(CDRS, bodies_by_partition(lines))
+    whole, found.plain, _, broker_us = rate(scene, 1, compression="none")
+    yield from pace_lines("one worker, uncompressed", whole, found.plain, None)
+    yield figure("kafka", "broker, CPU meanwhile, uncompressed", broker_us, "us/call")
 
 
 def two_workers(scene: Scene, lines: list[bytes]) -> Iterator[Line]:
@@ -238,14 +250,20 @@ def streams(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
 
 
 def ratios(found: Found) -> Iterator[Line]:
-    if found.one is None:
+    if found.one is None or found.plain is None:
         return
     _, warm = found.one
     if found.floor is not None:
-        yield figure("kafka", "worker / floor, CPU, warm", warm.cpu_us / found.floor.warm_us_cpu, "ratio")
+        compressed = round(warm.cpu_us / found.floor.warm_us_cpu, 3)
+        share = found.plain.cpu_us / found.floor.warm_us_cpu
+        yield figure(
+            "kafka", "worker / floor, CPU, warm, both uncompressed", share, "ratio", None, compressed=compressed
+        )
     if found.streams is not None:
-        share = warm.cpu_us / found.streams.warm_us_cpu
-        yield figure("kafka", "worker / Kafka Streams, CPU, warm", share, "ratio", Goal(STREAMS_SHARE_MAX))
+        compressed = round(warm.cpu_us / found.streams.warm_us_cpu, 3)
+        share = found.plain.cpu_us / found.streams.warm_us_cpu
+        name = "worker / Kafka Streams, CPU, warm, both uncompressed"
+        yield figure("kafka", name, share, "ratio", Goal(STREAMS_SHARE_MAX), compressed=compressed)
 
 
 def summary(found: Found) -> Line:
@@ -268,7 +286,7 @@ def summary(found: Found) -> Line:
 def canonical(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
     """The floor, one worker on the same calls, the others, two workers, the delay: one deployment, no call twice by accident."""
     rate_guess = 300_000  # calls a second: nothing is faster, so there are calls enough for the delay
-    shape = Shape(sizes.tenants, sizes.prefixes, 2 * sizes.calls + sizes.warm + int(rate_guess / 2 * sizes.delay_s))
+    shape = Shape(sizes.tenants, sizes.prefixes, 3 * sizes.calls + sizes.warm + int(rate_guess / 2 * sizes.delay_s))
     write_deck(scene.deck, shape)
     scene.create()
     progress("kafka: opening accounts")
@@ -279,12 +297,13 @@ def canonical(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
     yield figure("kafka", "fill", sizes.calls / fill_s, "calls/s", None, partitions=PARTITIONS)
     yield from floor(scene, found, sizes.floor)  # first: a broker that has just started has its own code to compile
     yield from one_worker(scene, found)
+    yield from uncompressed(scene, found, lines[sizes.calls : 2 * sizes.calls])
     yield from peers(scene, found, sizes)
     yield from streams(scene, found, sizes)
-    yield from two_workers(scene, lines[sizes.calls : 2 * sizes.calls])
+    yield from two_workers(scene, lines[2 * sizes.calls : 3 * sizes.calls])
     assert found.one is not None
     half = found.one[0].per_s / 2
-    warm, measured = 2 * sizes.calls, 2 * sizes.calls + sizes.warm
+    warm, measured = 3 * sizes.calls, 3 * sizes.calls + sizes.warm
     yield from delay(scene, found, lines[warm:measured], lines[measured:][: int(half * sizes.delay_s)], half)
 
 

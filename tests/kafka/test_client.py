@@ -486,14 +486,14 @@ def test_a_connection_that_breaks_in_a_transaction_ends_the_writer_and_nothing_i
         async with behind_a_proxy(kafka) as (proxy, log, place):
             writer = await log.open_writer(place.topic)
             await commit(writer, place, b"first")
+            before = len(proxy.requests)  # a topic that is new may have been asked for twice
             proxy.catch(api, side, cut=True)
             with pytest.raises(LogProblem):
                 await whole(writer, place, b"second")
             assert writer.tainted
             with pytest.raises(LogProblem, match="an earlier step failed"):
                 await writer.commit()
-            asked = [api for api, _ in proxy.requests]
-            assert asked.count(api) == (1 if api is Api.TXN_OFFSET_COMMIT else 2)
+            assert [asked for asked, _ in proxy.requests[before:]].count(api) == 1
             await writer.close()
             seen = await visible(log, place)
             offset = await committed(kafka, place.topic, place)
