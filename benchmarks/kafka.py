@@ -101,7 +101,7 @@ class Found:
     """What the last line sums up."""
 
     one: tuple[Pace, Pace] | None = None
-    plain: Pace | None = None  # of the second half, uncompressed: what the others are compared with
+    plain: Pace | None = None  # of the second half, uncompressed, as the others write
     floor: Took | None = None
     streams: Took | None = None
     p99_ms: float | None = None
@@ -253,17 +253,13 @@ def ratios(found: Found) -> Iterator[Line]:
     if found.one is None or found.plain is None:
         return
     _, warm = found.one
-    if found.floor is not None:
-        compressed = round(warm.cpu_us / found.floor.warm_us_cpu, 3)
-        share = found.plain.cpu_us / found.floor.warm_us_cpu
-        yield figure(
-            "kafka", "worker / floor, CPU, warm, both uncompressed", share, "ratio", None, compressed=compressed
-        )
-    if found.streams is not None:
-        compressed = round(warm.cpu_us / found.streams.warm_us_cpu, 3)
-        share = found.plain.cpu_us / found.streams.warm_us_cpu
-        name = "worker / Kafka Streams, CPU, warm, both uncompressed"
-        yield figure("kafka", name, share, "ratio", Goal(STREAMS_SHARE_MAX), compressed=compressed)
+    for name, other, goal in (
+        ("floor", found.floor, None), ("Kafka Streams", found.streams, Goal(STREAMS_SHARE_MAX)),
+    ):  # fmt: skip
+        if other is not None:
+            alike = round(found.plain.cpu_us / other.warm_us_cpu, 3)
+            share = warm.cpu_us / other.warm_us_cpu
+            yield figure("kafka", f"worker / {name}, CPU, warm", share, "ratio", goal, both_uncompressed=alike)
 
 
 def summary(found: Found) -> Line:

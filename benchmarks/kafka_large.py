@@ -21,9 +21,10 @@ from rater.contract.journal import NO_DIGEST, JournalLine, digest_of, encode_jou
 from rater.core.state import State
 from rater.doors.kafka.changelog import Watermark, write_changes
 from rater.doors.kafka.client import KafkaLog
+from rater.doors.kafka.compression import ZSTD
 from rater.doors.kafka.log import Writer
 from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, STATE
-from rater.doors.kafka.outputs import Body, journal_body
+from rater.doors.kafka.outputs import Body, journal_body, stored_body
 from rater.doors.kafka.partitioning import partition_of
 from rater.doors.kafka.record_batches import BodyWriter
 from rater.doors.kafka.restore import restore
@@ -108,7 +109,7 @@ async def _commit(scene: Scene, writer: Writer, partition: int, batch: tuple[lis
     await writer.begin()
     for name, bodies in zip((STATE, JOURNAL), batch, strict=True):
         for body, count in bodies:
-            await writer.write(scene.names.place(name, partition), body, count)
+            await writer.write(scene.names.place(name, partition), *stored_body(ZSTD, body, count))
     inputs = (scene.names.place(CDRS, partition), scene.names.place(COMMANDS, partition))
     await writer.write_offsets(scene.names.app_id, dict.fromkeys(inputs, 0))
     await writer.commit()

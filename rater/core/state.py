@@ -44,7 +44,8 @@ SHELVES: dict[str, np.dtype[Any]] = {
 WITHOUT_INDEX = frozenset({"lots"})
 USED_AGAIN = frozenset({"lots", "holds"})  # rows of these are given back
 _SMALLEST_SHELF = 64
-ALMOST_FULL = 16  # the next set of ids is begun when a sixteenth of this one is left
+# The next set of ids is begun when a sixteenth of this one is left, and where that is many batches, not before the last of them.
+ALMOST_FULL, LAST_BATCHES = 16, 32
 
 
 def _records(count: int, dtype: np.dtype[Any]) -> Array:
@@ -167,7 +168,7 @@ class State:
         left = room_of(slots) - int(self.seen_tally[0]) - more
         if left < 0:
             self._move_ids(slots_for(int(self.seen_tally[0]) + more))
-        elif left < slots // ALMOST_FULL:
+        elif left < min(slots // ALMOST_FULL, LAST_BATCHES * more):
             self.next_seen = self.next_seen or NextSeen.of(2 * slots)
             self.next_seen.ask_for(2 * slots * more // (left + 1) + 1)
 

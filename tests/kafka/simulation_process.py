@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from rater.doors.kafka.compression import NONE
 from rater.doors.kafka.crew import Crew, Kit
 from rater.doors.kafka.log import Assigned, Member, Place, Reader, Revoked, Writer
 from rater.doors.kafka.memory import MemoryWriter
@@ -212,7 +213,7 @@ class ProcessWriter:
         WRITER.set(self)
         await self.inner.begin()
 
-    async def write(self, place: Place, body: bytes, count: int, codec: int = 0) -> int:
+    async def write(self, place: Place, body: bytes, count: int, codec: int = NONE) -> int:
         WRITER.set(self)
         return await self.inner.write(place, body, count, codec)
 

@@ -1,7 +1,6 @@
 """`rater api` as a process: what it opens, and the server around the application."""
 
 import asyncio
-import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,6 +29,7 @@ from rater.doors.metrics_api import ApiMetrics
 from rater.doors.publishing import Placed, Publisher
 from rater.doors.questions import History
 from rater.doors.settings.connection import Connection
+from rater.doors.start_memory import keep_start
 
 CONNECTIONS_MAX = 256
 KEEP_ALIVE_S = 15
@@ -101,8 +101,7 @@ def opening(settings: ApiSettings, make_follower: MakeFollower) -> Opening:
             hearing = Hearing(api.authorizing.waiting, api.ledger, wall_ms)
             api.follower = make_follower(settings.connection, settings.topic_prefix, hearing)
             running.append(asyncio.ensure_future(api.follower.run()))
-        gc.collect()
-        gc.freeze()  # what the start left is there for good: looking through it takes a tenth of a second, and a switch waits
+        keep_start()
         try:
             yield
         finally:

@@ -67,9 +67,9 @@ class Writer(Protocol):
     async def begin(self) -> None: ...
 
     async def write(self, place: Place, body: bytes, count: int, codec: int = 0) -> int:
-        """Append `count` records, framed as a v2 batch's records with deltas from 0 and compressed by `codec`, as one batch;
-        returns when the broker has them: the offset of the first. Different places may be written concurrently; writes to one
-        place keep their order."""
+        """Append `count` records, framed as a v2 batch's records with deltas from 0 and packed by a codec of `compression` (0:
+        none), as one batch; returns when the broker has them: the offset of the first. Different places may be written
+        concurrently; writes to one place keep their order."""
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         """The offsets to read next, as part of the transaction."""

@@ -25,7 +25,7 @@ from rater.pipeline import Forward, Outcome
 
 Array = np.ndarray[Any, Any]
 Body = tuple[bytes, int]  # and the count of its records
-Stored = tuple[bytes, int, int]  # compressed; count; codec
+Stored = tuple[bytes, int, int]  # packed, count, codec: as `Writer.write` takes them
 FORWARDED_FROM = "rater-forwarded-from"  # header: "<partition>/<offset>", so that an auditor finds where it came from
 
 
@@ -47,10 +47,10 @@ class Written:
 
     def packed(self, codec: int) -> list[tuple[Place, Stored]]:
         """In the order in which it is to be written."""
-        return [(place, _stored(codec, *body)) for place, bodies in self.bodies.items() for body in bodies]
+        return [(place, stored_body(codec, *body)) for place, bodies in self.bodies.items() for body in bodies]
 
 
-def _stored(codec: int, body: bytes, count: int) -> Stored:
+def stored_body(codec: int, body: bytes, count: int) -> Stored:
     stored, codec = packed(codec, body)
     return stored, count, codec
 

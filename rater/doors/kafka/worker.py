@@ -6,7 +6,6 @@ supervises it starts a new one.
 """
 
 import asyncio
-import gc
 import logging
 import secrets
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from rater.doors.kafka.topics import check_topics
 from rater.doors.logs import set_up_logging
 from rater.doors.metrics import CONTENT_TYPE, WorkerMetrics, exposition, new_registry
 from rater.doors.rules import RuleBook
+from rater.doors.start_memory import keep_start
 
 log = logging.getLogger("rater.worker")
 
@@ -103,8 +103,7 @@ class RatingService(mode.Service):
         self._crew = Crew(kit, self._end)
         self.board.watch_crew(self._crew, partitions)
         self.live.open(self._crew, partitions)
-        gc.collect()
-        gc.freeze()  # what the start left is there for good: looking through it takes a tenth of a second, and calls wait
+        keep_start()
         await self._crew.join(settings.group_instance_id)
         self.add_future(self._watch_membership(self._crew))
         self.add_future(self._watch_standing(Standing(self._log, names, self.board)))
