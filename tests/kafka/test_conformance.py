@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from rater.doors.kafka.admin import NewTopic, open_admin
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.compression import CODECS, packed
 from rater.doors.kafka.log import Block, Fenced, Log, LogProblem, LogTimeout, Member, OffsetGone, Place, Reader, Refused
 from rater.doors.kafka.memory import MemoryLog
 from rater.doors.kafka.record_batches import frame_few, records_from_blocks
+from rater.doors.settings.connection import Connection
 from tests.kafka.broker import KafkaCluster
 
 STUCK_S = 90  # a test that waits this long waits for something that will not come
@@ -80,21 +82,10 @@ class KafkaStage:
             transaction_version=self._transaction_version,
         )  # fmt: skip
 
-    async def _admin(self, act: Callable[[AIOKafkaAdminClient], Awaitable[Any]]) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._cluster.bootstrap)
-        await admin.start()
-        try:
-            await act(admin)
-        finally:
-            await admin.close()
-
     async def topic(self, partitions: int = 1) -> str:
         topic = name()
-        await self._admin(
-            lambda admin: admin.create_topics(
-                [NewTopic(topic, partitions, 1, topic_configs={"max.message.bytes": str(MESSAGE_BYTES_MAX)})]
-            )
-        )
+        async with open_admin(Connection(bootstrap_servers=(self._cluster.bootstrap,))) as admin:
+            await admin.create([NewTopic(topic, partitions, 1, {"max.message.bytes": str(MESSAGE_BYTES_MAX)})])
         return topic
 
     async def append(self, place: Place, *values: bytes) -> None:
@@ -118,8 +109,12 @@ class KafkaStage:
             await producer.stop()
 
     async def delete_records(self, place: Place, before: int) -> None:
-        at = {TopicPartition(*place): RecordsToDelete(before_offset=before)}
-        await self._admin(lambda admin: admin.delete_records(at))
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._cluster.bootstrap)
+        await admin.start()
+        try:
+            await admin.delete_records({TopicPartition(*place): RecordsToDelete(before_offset=before)})
+        finally:
+            await admin.close()
 
     def stop_broker(self) -> None:
         self._stopped = True
@@ -129,6 +124,17 @@ class KafkaStage:
         if self._stopped:
             self._stopped = False
             self._cluster.resume()
+            asyncio.run(asyncio.wait_for(self._let_in_again(), STUCK_S))
+
+    async def _let_in_again(self) -> None:
+        """A controller that stood still takes its broker for dead, and knows of none until that one has spoken again."""
+        while True:
+            try:
+                await self.topic()
+            except LogProblem:
+                await asyncio.sleep(0.1)
+            else:
+                return
 
 
 Stage = MemoryStage | KafkaStage

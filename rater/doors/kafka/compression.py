@@ -3,12 +3,14 @@
 import gzip
 import io
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 import cramjam
 import numpy as np
+import zstandard
 from aiokafka.codec import snappy_decode, snappy_encode
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)  # as the attributes of a batch say it
@@ -41,12 +43,28 @@ def pack_lz4(body: bytes) -> bytes:
     return bytes(frame.finish())
 
 
-# Lines of one kind look alike: a codec's lowest level finds nearly all of that (zstd at level 1: a tenth, at 3 no less).
+# Lines of one kind look alike: a codec's lowest level finds nearly all of that (zstd at level 1: a tenth, at 3 no less), and
+# most of it in the lines just before. With a table and a window that stay in the processor's cache, and nothing shorter than
+# seven bytes looked for, zstd takes three quarters of level 1's time, for three bytes in a hundred more.
+ZSTD_PARAMETERS = zstandard.ZstdCompressionParameters(
+    strategy=zstandard.STRATEGY_FAST, window_log=17, hash_log=13, chain_log=12, search_log=1, min_match=7,
+    write_content_size=True,
+)  # fmt: skip
+_kept = threading.local()  # a compressor and its tables for each thread: it is not for two at once
+
+
+def pack_zstd(body: bytes) -> bytes:
+    if not hasattr(_kept, "zstd"):
+        _kept.zstd = zstandard.ZstdCompressor(compression_params=ZSTD_PARAMETERS)
+    stored: bytes = _kept.zstd.compress(body)
+    return stored
+
+
 PACKERS: dict[int, Callable[[bytes], bytes]] = {
     GZIP: lambda body: gzip.compress(body, FASTEST, mtime=0),
     SNAPPY: snappy_encode,
     LZ4: pack_lz4,
-    ZSTD: lambda body: bytes(cramjam.zstd.compress(body, level=FASTEST)),
+    ZSTD: pack_zstd,
 }
 
 
