@@ -106,3 +106,14 @@ def refill(seen: Any, entries: Any, count: Any) -> None:
             slot = (slot + 1) & mask
         seen[slot, 0] = first
         seen[slot, 1] = entries[k, 1]
+
+
+@kernel
+def gather(seen: Any, found: Any) -> None:
+    """The ids of a set, in the order of their slots; `found` has room for just so many."""
+    at = 0
+    for slot in range(seen.shape[0]):
+        if seen[slot, 0] != U8(0):
+            found[at, 0] = seen[slot, 0]
+            found[at, 1] = seen[slot, 1]
+            at += 1

@@ -27,7 +27,7 @@ from rater.core.accounts import (
     index_rows,
     index_used_rows,
 )
-from rater.core.seen import SMALLEST, NextSeen, refill, room_of, slots_for
+from rater.core.seen import SMALLEST, NextSeen, gather, refill, room_of, slots_for
 
 Array = np.ndarray[Any, Any]
 
@@ -223,7 +223,8 @@ class State:
 
     def seen_ids(self) -> Array:
         """Every id kept, in no order: uint64[n, 2]."""
-        ids: Array = self.seen[self.seen[:, 0] != 0]
+        ids = np.empty((int(self.seen_tally[0]), 2), np.uint64)
+        gather(self.seen, ids)
         return ids
 
     def seen_bytes(self) -> int:

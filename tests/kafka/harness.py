@@ -102,6 +102,7 @@ class Bench:
             now=asyncio.get_running_loop().time,
             sleep=lambda seconds: asyncio.sleep(min(seconds, 0.01)),
             in_thread=in_thread,
+            aside=in_thread,
             new_key=lambda: KEY,
             say=lambda _partition, sentence: self.said.append(sentence),
             watch=self.seen,

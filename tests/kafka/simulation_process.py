@@ -42,6 +42,7 @@ class Process(Watch):
             now=world.loop.time,
             sleep=self.sleep,
             in_thread=self.in_thread,
+            aside=self.in_thread,
             new_key=lambda: world.rng.randbytes(16),
             say=lambda partition, sentence: world.note(self.name, f"partition {partition}: {sentence}"),
             watch=self,

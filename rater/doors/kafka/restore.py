@@ -8,6 +8,7 @@ the watermark counts. Whether it agrees with the group's offsets is for `witness
 import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import orjson
@@ -50,6 +51,7 @@ class Restored:
 
 # (what is being read, records read so far, the offset reached, the offset to reach)
 Progress = Callable[[str, int, int, int], None]
+Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 def quiet(what: str, read: int, offset: int, end: int) -> None:
@@ -131,8 +133,17 @@ async def read_to_end(
     return offset
 
 
+async def at_once(work: Callable[[], Any]) -> Any:
+    return work()
+
+
 async def restore(
-    reader: Reader, state_place: Place, journal_place: Place, base: Base | None, progress: Progress = quiet
+    reader: Reader,
+    state_place: Place,
+    journal_place: Place,
+    base: Base | None,
+    progress: Progress = quiet,
+    aside: Aside = at_once,
 ) -> Restored:
     """Raises `BaseUnusable` when the logs do not continue the base, `LogProblem` when they contradict themselves."""
     state_start, state_end = await reader.bounds(state_place)
@@ -166,7 +177,7 @@ async def restore(
         raise
     if base is not None and not lines.met_base:
         raise BaseUnusable(f"{journal_place}: no line at offset {base.line_offset}, where the base has its last one")
-    state, watermark = _assemble(base, rows, lines, str(state_place))
+    state, watermark = await aside(lambda: _assemble(base, rows, lines, str(state_place)))
     return Restored(
         state,
         watermark,
@@ -219,8 +230,12 @@ async def restore_best(
     load_snapshot: Callable[[], Awaitable[Base]],
     progress: Progress = quiet,
     say: Callable[[str], None] = nobody_listens,
+    aside: Aside = at_once,
 ) -> Restored:
-    """From what this process still has in memory, else from the snapshot, else from the topics alone."""
+    """From what this process still has in memory, else from the snapshot, else from the topics alone.
+
+    `aside` runs what takes a second for a million rows, while others of the process go on.
+    """
 
     async def memory() -> Base:
         assert kept is not None
@@ -228,7 +243,7 @@ async def restore_best(
 
     for load in (load_snapshot,) if kept is None else (memory, load_snapshot):
         try:
-            return await restore(reader, state_place, journal_place, await load(), progress)
+            return await restore(reader, state_place, journal_place, await load(), progress, aside)
         except (SnapshotUnusable, BaseUnusable, ChangelogProblem) as problem:
             say(str(problem))
-    return await restore(reader, state_place, journal_place, None, progress)
+    return await restore(reader, state_place, journal_place, None, progress, aside)

@@ -49,10 +49,11 @@ class Image:
     """A copy of a base's bytes: taken between two batches, written while the next ones are decided."""
 
     header: bytes
-    parts: tuple[bytes, ...]
+    parts: tuple[memoryview, ...]
 
 
 def image_of(base: Base, app_id: str) -> Image:
+    """Copied by numpy, which lets other threads go on meanwhile; `bytes` would not."""
     ids = base.state.seen_ids()
     header = {
         "app_id": app_id,
@@ -62,8 +63,8 @@ def image_of(base: Base, app_id: str) -> Image:
         "line_offset": base.line_offset,
         "ids": len(ids),
     }
-    rows = (flat(base.state.rows(name)).tobytes() for name in SHELVES)
-    return Image(orjson.dumps(header), (*rows, ids.tobytes()))
+    rows = (flat(base.state.rows(name)).copy() for name in SHELVES)
+    return Image(orjson.dumps(header), tuple(part.data for part in (*rows, ids.view(np.uint8).reshape(-1))))
 
 
 class Snapshots:
@@ -84,8 +85,9 @@ class Snapshots:
         beside = path.with_suffix(f".{os.getpid()}.part")
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         size = 0
+        parts: list[bytes | memoryview] = [MAGIC, len(image.header).to_bytes(4, "big"), image.header, *image.parts]
         with beside.open("wb") as file:
-            for part in (MAGIC, len(image.header).to_bytes(4, "big"), image.header, *image.parts):
+            for part in parts:
                 digest.update(part)
                 size += file.write(part)
                 reached("mid-snapshot")

@@ -1,8 +1,9 @@
 """What a partition task is given from outside, and what it tells: clocks, threads and rules in; phases and batches out."""
 
+import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rater.core.state import State
@@ -43,10 +44,14 @@ class Surroundings:
 
     now: Callable[[], float]  # seconds, monotonic
     sleep: Callable[[float], Awaitable[None]]
-    in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]  # runs a function while the loop goes on
+    in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]  # decides a batch while the loop goes on
+    aside: Callable[
+        [Callable[[], Any]], Awaitable[Any]
+    ]  # what takes long, while the loop and other partitions' batches go on
     new_key: Callable[[], bytes]  # 16 bytes nobody can guess, for a state that begins
     say: Callable[[int, str], None]  # a sentence about a partition, for the log
     watch: "Watch"
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)  # one partition at a time copies its state and writes it
 
 
 class Watch(Protocol):

@@ -223,7 +223,7 @@ class PartitionTask:
 
         async def load_snapshot() -> Base:
             """In a thread: other partitions go on meanwhile."""
-            base: Base = await self._around.in_thread(lambda: self._snapshots.load(self.partition))
+            base: Base = await self._around.aside(lambda: self._snapshots.load(self.partition))
             return base
 
         return await restore_best(
@@ -234,6 +234,7 @@ class PartitionTask:
             load_snapshot,
             progress,
             lambda sentence: self._around.say(self.partition, sentence),
+            self._around.aside,
         )
 
     async def _adopt(self, restored: Restored, group: GroupOffsets) -> None:
@@ -506,22 +507,33 @@ class PartitionTask:
     # --- snapshots -----------------------------------------------------------------------------------------------
 
     async def _start_snapshot(self) -> None:
-        """Copy the state now, if it has changed; write the copy beside the next batches."""
-        self._snapshot_due = self._around.now() + self._limits.snapshot_interval_s
-        base = self._base
-        if base is None or (self._snapshot is not None and not self._snapshot.done()):
+        """Copy the state now, if it has changed; write the copy beside the next batches.
+
+        While another partition of this worker does so, it is tried again after the next batch: copies of several at once would be
+        so much more memory, and a queue at the disk.
+        """
+        base, saving = self._base, self._around.saving
+        if base is None or saving.locked():
             return
+        self._snapshot_due = self._around.now() + self._limits.snapshot_interval_s
         if base.watermark.batch == self._snapshot_batch:
             return
-        image = await self._around.in_thread(lambda: image_of(base, self._names.app_id))
+        await saving.acquire()
+        try:
+            image = await self._around.aside(lambda: image_of(base, self._names.app_id))
+        except BaseException:
+            saving.release()
+            raise
         self._snapshot_batch = base.watermark.batch
         self._snapshot = asyncio.create_task(self._save(image))
 
     async def _save(self, image: Image) -> None:
         try:
-            await self._around.in_thread(lambda: self._snapshots.save(self.partition, image))
+            await self._around.aside(lambda: self._snapshots.save(self.partition, image))
         except OSError as error:  # a full disk must not stop rating: the topics have everything
             self._around.say(self.partition, f"no snapshot: {error}")
+        finally:
+            self._around.saving.release()
 
     # --- letting go ----------------------------------------------------------------------------------------------
 

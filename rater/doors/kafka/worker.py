@@ -36,6 +36,7 @@ from rater.doors.rules import RuleBook
 from rater.doors.start_memory import keep_start
 
 log = logging.getLogger("rater.worker")
+ASIDE_THREADS = 2  # one may wait for the disk while another partition is taken over
 
 
 def limits_of(settings: WorkerSettings) -> Limits:
@@ -73,6 +74,7 @@ class RatingService(mode.Service):
     ) -> None:
         self.settings, self.rules, self.board, self.live = settings, rules, board, live
         self._threads = ThreadPoolExecutor(settings.engine_threads, "rater-engine")
+        self._aside = ThreadPoolExecutor(ASIDE_THREADS, "rater-aside")
         self._log: KafkaLog | None = None
         self._crew: Crew | None = None
         super().__init__(**kwargs)
@@ -86,6 +88,7 @@ class RatingService(mode.Service):
             now=monotonic,
             sleep=asyncio.sleep,
             in_thread=lambda work: loop.run_in_executor(self._threads, work),
+            aside=lambda work: loop.run_in_executor(self._aside, work),
             new_key=lambda: secrets.token_bytes(16),
             say=_say,
             watch=self.board,
@@ -137,6 +140,7 @@ class RatingService(mode.Service):
         if self._log is not None:
             await self._log.close()
         self._threads.shutdown(wait=False)
+        self._aside.shutdown(wait=False)
 
 
 def first_used(kept: Path, book: RuleBook) -> dict[str, float]:
