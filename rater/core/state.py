@@ -221,9 +221,9 @@ class State:
         refill(self.seen, ids, len(ids))
         self.seen_tally[0] += len(ids)
 
-    def seen_ids(self) -> Array:
-        """Every id kept, in no order: uint64[n, 2]."""
-        ids = np.empty((int(self.seen_tally[0]), 2), np.uint64)
+    def seen_ids(self, into: Array | None = None) -> Array:
+        """Every id kept, in no order: uint64[n, 2], new or in the room that is given."""
+        ids: Array = np.empty((int(self.seen_tally[0]), 2), np.uint64) if into is None else into
         gather(self.seen, ids)
         return ids
 

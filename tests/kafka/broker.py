@@ -108,19 +108,25 @@ def free_ports(count: int) -> list[int]:
     raise BrokerProblem(f"no {count} free ports among {candidates}")
 
 
+FOR_A_MOMENT = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# What Kafka's own start script says: collections that stop everybody are many and short (15 ms instead of 40).
+FOR_HOURS = (
+    "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+)  # fmt: skip
+
+
 def _java(heap: str, options: Sequence[str], main: str, *arguments: str) -> list[str]:
     """A command line of a JVM that is killed when this process dies, however it dies."""
     guard = shutil.which("setpriv")
-    return [*([guard, "--pdeathsig", "KILL"] if guard else []), "java", f"-Xmx{heap}", "-XX:+UseSerialGC",
+    return [*([guard, "--pdeathsig", "KILL"] if guard else []), "java", f"-Xmx{heap}",
             "-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
             *options, "-cp", f"{jars()}/*", main, *arguments]  # fmt: skip
 
 
 def run_tool(main: str, *arguments: str, stdin: str = "", timeout_s: float = 60.0) -> str:
     """One of Kafka's own tools, by its class; what it prints. The first start of a JVM takes about a second."""
-    command = _java(
-        "256m", ["-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"], main, *arguments
-    )
+    command = _java("256m", [*FOR_A_MOMENT, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"], main, *arguments)
     done = _starter.submit(
         subprocess.run, command, input=stdin, capture_output=True, text=True, check=False, timeout=timeout_s
     ).result()
@@ -169,7 +175,9 @@ class KafkaCluster:
     format_options: Sequence[str] = ()
     transaction_version: int = 2
     heap: str = "512m"
-    for_long: bool = False  # whether the JVM compiles for hours of load, at twice the cost of a start: for measurements
+    for_long: bool = (
+        False  # whether the JVM is set up for hours of load, at twice the cost of a start: for measurements
+    )
 
     def __post_init__(self) -> None:
         if self.nodes not in (1, 3):
@@ -275,9 +283,7 @@ class KafkaCluster:
         """Start the JVM; where its log goes on, so that the word of an earlier start is not taken for this one's."""
         offset = node.log_file.stat().st_size if node.log_file.exists() else 0
         with node.log_file.open("ab") as log:
-            # A collection of the young generation stops everybody for 20 ms, and a small one fills every second.
-            long = [f"-Xms{self.heap}", "-XX:NewRatio=1"]
-            options = long if self.for_long else ["-XX:TieredStopAtLevel=1"]
+            options = [f"-Xms{self.heap}", *FOR_HOURS] if self.for_long else FOR_A_MOMENT
             command = _java(self.heap, options, "kafka.Kafka", str(node.properties_file))
             # A session of its own: Ctrl-C in a terminal is for the test, which then closes the cluster.
             node.process = _starter.submit(

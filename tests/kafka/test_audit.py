@@ -25,7 +25,7 @@ from rater.doors.kafka.names import (
     STATE,
 )
 from rater.doors.kafka.record_batches import frame_few
-from rater.doors.kafka.snapshot import image_of
+from rater.doors.kafka.snapshot import Room, image_of
 from tests.doors.front import front, refused
 from tests.faults.scenarios import calls, commands, rates
 from tests.kafka.harness import APP, Bench, body_of
@@ -463,7 +463,7 @@ def snapshot_at(bench: Bench, partition: int, folder: Path) -> int:
         assert found.watermark is not None
         base = Base(found.state, found.watermark, found.state_offset, found.journal_offset, found.line_offset)
         bench.snapshots = Snapshots(folder, APP)
-        bench.snapshots.save(partition, image_of(base, APP))
+        bench.snapshots.save(partition, image_of(base, APP, Room()))
         return found.watermark.batch
 
     return asyncio.run(taken())

@@ -19,7 +19,7 @@ from rater.doors.kafka.log import Block, LogProblem, OffsetGone, Place, Reader
 from rater.doors.kafka.memory import MemoryLog
 from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, STATE
 from rater.doors.kafka.restore import BaseUnusable, JournalProblem, Restored, read_to_end, restore, restore_best
-from rater.doors.kafka.snapshot import Base, SnapshotUnusable, image_of
+from rater.doors.kafka.snapshot import Base, Room, SnapshotUnusable, image_of
 from rater.doors.kafka.witnesses import GroupOffsets, Names, disagreement
 from tests.faults.scenarios import calls, commands, rates
 from tests.kafka.harness import APP, Bench, body_of
@@ -424,7 +424,7 @@ def test_bases_that_do_not_fit_are_passed_over_one_after_the_other_and_each_is_t
 
 def test_a_snapshot_file_and_the_tail_give_the_state_of_the_topics(bench: Bench, base: Base, tmp_path: Path):
     bench.snapshots = type(bench.snapshots)(tmp_path, APP)
-    bench.snapshots.save(0, image_of(base, APP))
+    bench.snapshots.save(0, image_of(base, APP, Room()))
     found, said = best(bench, None, lambda: bench.snapshots.load(0))
     assert said == []
     assert same(found.state, restored(bench.log).state)

@@ -14,7 +14,7 @@ import pytest
 from rater.contract.journal import row_bytes
 from rater.core.state import SHELVES, State
 from rater.doors.kafka.changelog import Watermark
-from rater.doors.kafka.snapshot import DIGEST_BYTES, MAGIC, Base, Image, Snapshots, SnapshotUnusable, image_of
+from rater.doors.kafka.snapshot import DIGEST_BYTES, MAGIC, Base, Image, Room, Snapshots, SnapshotUnusable, image_of
 from rater.doors.rules import load_rule_book
 from rater.pipeline import Batch, decide, records_of
 from tests.faults.scenarios import calls, commands, rates
@@ -41,7 +41,7 @@ def snapshots(tmp_path: Path) -> Snapshots:
 
 @pytest.fixture
 def saved(snapshots: Snapshots, base: Base) -> Path:
-    snapshots.save(PARTITION, image_of(base, APP))
+    snapshots.save(PARTITION, image_of(base, APP, Room()))
     return snapshots.path(PARTITION)
 
 
@@ -81,12 +81,12 @@ def test_a_loaded_state_decides_as_the_saved_one_would(
 
 
 def test_an_image_is_a_copy_that_later_batches_do_not_change(base: Base, tmp_path: Path):
-    image = image_of(base, APP)
+    image = image_of(base, APP, Room())
     before = (image.header, image.parts)
     base.state.rows("accounts").version[0] += 1
     try:
         assert (image.header, image.parts) == before
-        assert image_of(base, APP).parts != image.parts
+        assert image_of(base, APP, Room()).parts != image.parts
     finally:
         base.state.rows("accounts").version[0] -= 1
 
@@ -94,7 +94,7 @@ def test_an_image_is_a_copy_that_later_batches_do_not_change(base: Base, tmp_pat
 def test_a_state_without_tenants_can_be_saved(snapshots: Snapshots):
     state = State.empty(KEY)
     empty = Base(state, mark_of(state, 1), 1, 1, 0)
-    size = snapshots.save(PARTITION, image_of(empty, APP))
+    size = snapshots.save(PARTITION, image_of(empty, APP, Room()))
     assert snapshots.path(PARTITION).stat().st_size == size + DIGEST_BYTES
     assert snapshots.load(PARTITION).watermark == empty.watermark
 
@@ -102,7 +102,7 @@ def test_a_state_without_tenants_can_be_saved(snapshots: Snapshots):
 def test_a_later_snapshot_takes_the_place_of_an_earlier_one_and_leaves_nothing_beside_it(
     snapshots: Snapshots, saved: Path, base: Base
 ):
-    snapshots.save(PARTITION, image_of(replace(base, state_offset=99), APP))
+    snapshots.save(PARTITION, image_of(replace(base, state_offset=99), APP, Room()))
     assert snapshots.load(PARTITION).state_offset == 99
     assert os.listdir(saved.parent) == [saved.name]
 
@@ -112,7 +112,7 @@ def test_what_a_dead_process_left_half_written_is_cleared_away(snapshots: Snapsh
     others = saved.with_name(f"{APP}-{PARTITION}1.4711.part")
     for path in (half, others):
         path.write_bytes(b"half")
-    snapshots.save(PARTITION, image_of(base, APP))
+    snapshots.save(PARTITION, image_of(base, APP, Room()))
     assert sorted(os.listdir(saved.parent)) == sorted([saved.name, others.name])
 
 
@@ -172,7 +172,7 @@ def forged(path: Path, header: dict[str, Any], parts: tuple[bytes, ...], magic: 
 
 @pytest.fixture
 def image(base: Base) -> Image:
-    return image_of(base, APP)
+    return image_of(base, APP, Room())
 
 
 def test_a_snapshot_of_another_layout_is_not_used(snapshots: Snapshots, saved: Path, image: Image, base: Base):
@@ -233,7 +233,7 @@ def test_a_full_disk_leaves_the_older_snapshot(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        snapshots.save(PARTITION, image_of(replace(base, state_offset=99), APP))
+        snapshots.save(PARTITION, image_of(replace(base, state_offset=99), APP, Room()))
     assert snapshots.load(PARTITION).state_offset == 70
 
 

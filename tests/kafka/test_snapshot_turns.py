@@ -6,11 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rater.core.state import State
 from rater.doors.kafka.crew import Crew
 from rater.doors.kafka.log import Place
 from rater.doors.kafka.names import CDRS
-from rater.doors.kafka.snapshot import Image, Snapshots
+from rater.doors.kafka.snapshot import Base, Image, Snapshots
+from rater.doors.kafka.snapshot_keeper import SnapshotKeeper
+from rater.doors.kafka.surroundings import Surroundings
 from tests.kafka.harness import APP, STUCK_S, Bench
+from tests.kafka.test_changelog import mark_of
 
 RATES = Path(__file__).resolve().parents[2] / "rates" / "example-usd"
 
@@ -82,3 +86,84 @@ def test_a_disk_that_refuses_a_snapshot_does_not_keep_the_turn(tmp_path: Path):
         return [said for said in bench.said if said.startswith("no snapshot")]
 
     assert len(asyncio.run(go())) >= 2
+
+
+def keepers(bench: Bench, count: int) -> tuple[list[SnapshotKeeper], Surroundings]:
+    around = bench.kit().around
+    made = [SnapshotKeeper(p, APP, bench.snapshots, 0.0, around) for p in range(count)]
+    for keeper in made:
+        keeper.taken_over()
+    return made, around
+
+
+async def until_nothing_moves() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_a_partition_that_loses_its_state_passes_its_turn_on(tmp_path: Path):
+    async def go() -> None:
+        bench = Bench(tmp_path, RATES)
+        (first, second), around = keepers(bench, 2)
+        base = Base(State.empty(), mark_of(State.empty(), 1), 0, 0, 0)
+        await first.between_batches(base)
+        await second.between_batches(base)
+        await (
+            until_nothing_moves()
+        )  # the first has its turn and waits for a batch to end, the second waits for its turn
+        first.lost()
+        await until_nothing_moves()
+        await second.between_batches(base)
+        await second.end()
+        assert [bench.snapshots.path(p).exists() for p in (0, 1)] == [False, True]
+        assert not around.saving.locked()
+        await first.end()
+
+    asyncio.run(go())
+
+
+def test_a_partition_without_a_state_does_not_take_its_turn_to_wait_for_one(tmp_path: Path):
+    async def go() -> None:
+        bench = Bench(tmp_path, RATES)
+        (first,), around = keepers(bench, 1)
+        await first.between_batches(Base(State.empty(), mark_of(State.empty(), 1), 0, 0, 0))
+        first.lost()
+        await until_nothing_moves()
+        assert not around.saving.locked()
+        assert not bench.snapshots.path(0).exists()
+
+    asyncio.run(go())
+
+
+def test_whoever_is_released_before_its_turn_begins_nothing(tmp_path: Path):
+    async def go() -> None:
+        bench = Bench(tmp_path, RATES)
+        (first, second), around = keepers(bench, 2)
+        base = Base(State.empty(), mark_of(State.empty(), 1), 0, 0, 0)
+        async with around.saving:  # somebody else's turn, for as long as that takes
+            await first.between_batches(base)
+            await until_nothing_moves()
+            await first.end()
+        await second.between_batches(base)
+        await until_nothing_moves()
+        await second.end()  # it has its turn, and no image yet
+        assert not around.saving.locked()
+        assert not list(bench.snapshots.folder.glob("*"))
+
+    asyncio.run(go())
+
+
+def test_the_same_batch_is_not_written_twice(tmp_path: Path):
+    async def go() -> int:
+        bench = Bench(tmp_path, RATES)
+        disk = bench.snapshots = SlowDisk(tmp_path / "snapshots")
+        disk.released.set()
+        (keeper,), _ = keepers(bench, 1)
+        for batch in (1, 1, 1, 2):
+            for _ in range(3):
+                await keeper.between_batches(Base(State.empty(), mark_of(State.empty(), batch), 0, 0, 0))
+                await until_nothing_moves()
+        await keeper.end()
+        return len(disk.written)
+
+    assert asyncio.run(go()) == 2

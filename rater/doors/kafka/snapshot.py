@@ -21,7 +21,7 @@ from rater.doors.kafka.changelog import LAYOUT, ChangelogProblem, Watermark, dec
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"rater-snapshot-1\n"
-DIGEST_BYTES = 32
+DIGEST_BYTES, ID_BYTES, PAGE_BYTES = 32, 16, 4096
 HEADER_BYTES_MAX = 1 << 20
 
 
@@ -52,26 +52,62 @@ class Image:
     parts: tuple[memoryview, ...]
 
 
-def image_of(base: Base, app_id: str) -> Image:
-    """Copied by numpy, which lets other threads go on meanwhile; `bytes` would not."""
-    ids = base.state.seen_ids()
+class Room:
+    """Memory for an image, kept for the next one, which takes its place.
+
+    A system gives fresh memory page by page, which takes several times as long as to copy a state into it, and the partition waits.
+    """
+
+    def __init__(self) -> None:
+        self._bytes: Array = np.empty(0, np.uint8)
+
+    def make(self, size: int) -> None:
+        """Have room for so many bytes, and for a state that grows a little meanwhile. Takes its time."""
+        if size > self._bytes.size:
+            self._bytes = np.empty(0, np.uint8)  # the old one first: they need not be there together
+            self._bytes = np.empty(size + size // 4, np.uint8)
+            self._bytes[::PAGE_BYTES] = 0  # writing is what makes a page one's own
+
+    def take(self, size: int) -> Array:
+        self.make(size)
+        return self._bytes[:size]
+
+
+def image_bytes(state: State) -> int:
+    """How much room an image of this state takes."""
+    return sum(flat(state.rows(name)).size for name in SHELVES) + ID_BYTES * int(state.seen_tally[0])
+
+
+def image_of(base: Base, app_id: str, room: Room) -> Image:
+    """Valid until the room is taken for another. numpy copies, and lets other threads go on meanwhile; `bytes` would not."""
+    state, ids = base.state, int(base.state.seen_tally[0])
     header = {
         "app_id": app_id,
         "watermark": base.watermark.encode().decode(),
         "state_offset": base.state_offset,
         "journal_offset": base.journal_offset,
         "line_offset": base.line_offset,
-        "ids": len(ids),
+        "ids": ids,
     }
-    rows = (flat(base.state.rows(name)).copy() for name in SHELVES)
-    return Image(orjson.dumps(header), tuple(part.data for part in (*rows, ids.view(np.uint8).reshape(-1))))
+    whole = room.take(image_bytes(state))
+    at = ID_BYTES * ids  # in front, where they are aligned, though the file has them last
+    state.seen_ids(whole[:at].view(np.uint64).reshape(-1, 2))
+    parts = []
+    for name in SHELVES:
+        rows = flat(state.rows(name))
+        part = whole[at : at + rows.size]
+        part[:] = rows
+        parts.append(part.data)
+        at += rows.size
+    return Image(orjson.dumps(header), (*parts, whole[: ID_BYTES * ids].data))
 
 
 class Snapshots:
-    """The snapshot files of one worker, one a partition."""
+    """The snapshot files of one worker, one a partition, and the room in which they are made, one at a time."""
 
     def __init__(self, folder: Path, app_id: str) -> None:
         self.folder, self.app_id = folder, app_id
+        self.room = Room()
 
     def path(self, partition: int) -> Path:
         return self.folder / f"{self.app_id}-{partition}.snapshot"

@@ -25,7 +25,8 @@ from rater.doors.kafka.partitioning import partition_of
 from rater.doors.kafka.record_batches import BodyWriter, records_from_blocks
 from rater.doors.kafka.restore import Restored, restore_best
 from rater.doors.kafka.rule_sets import DeckMissing
-from rater.doors.kafka.snapshot import Base, Image, Snapshots, image_of
+from rater.doors.kafka.snapshot import Base, Snapshots
+from rater.doors.kafka.snapshot_keeper import SnapshotKeeper
 from rater.doors.kafka.surroundings import (
     Backlog,
     BatchReport,
@@ -108,9 +109,7 @@ class PartitionTask:
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._due = 0.0  # the next commit, where anything came
-        self._snapshot_due = 0.0
-        self._snapshot_batch = -1  # what the last snapshot of this task holds
-        self._snapshot: asyncio.Task[None] | None = None
+        self._keeper = SnapshotKeeper(partition, names.app_id, snapshots, limits.snapshot_interval_s, around)
         self._transaction_open = False
         self._oldest_ms = 0  # of the batch on its way
         self._lookers: list[tuple[Callable[[Base, RuleBook], Any], asyncio.Future[Any]]] = []
@@ -210,7 +209,7 @@ class PartitionTask:
         self._member.seek(self._calls, mark.next_cdr)
         self._member.seek(self._commands, mark.next_command)
         self._member.resume((self._calls, self._commands))
-        self._snapshot_due = self._snapshot_due or self._around.now() + self._limits.snapshot_interval_s
+        self._keeper.taken_over()
         self._current = True
         self._show()
 
@@ -338,8 +337,8 @@ class PartitionTask:
                 continue  # taking over goes back to what was not rated
             if fetched.count or self._moved(fetched):
                 await self._rate(fetched, begun)
-            if self._around.now() >= self._snapshot_due:
-                await self._start_snapshot()
+            if self._base is not None:
+                await self._keeper.between_batches(self._base)
 
     def _moved(self, fetched: Fetched) -> bool:
         """Blocks without records (all compacted away) still move the offsets, and so do markers and aborted records."""
@@ -504,42 +503,12 @@ class PartitionTask:
         await self._take_over()
         self._tell(Phase.RUNNING, "")
 
-    # --- snapshots -----------------------------------------------------------------------------------------------
-
-    async def _start_snapshot(self) -> None:
-        """Copy the state now, if it has changed; write the copy beside the next batches.
-
-        While another partition of this worker does so, it is tried again after the next batch: copies of several at once would be
-        so much more memory, and a queue at the disk.
-        """
-        base, saving = self._base, self._around.saving
-        if base is None or saving.locked():
-            return
-        self._snapshot_due = self._around.now() + self._limits.snapshot_interval_s
-        if base.watermark.batch == self._snapshot_batch:
-            return
-        await saving.acquire()
-        try:
-            image = await self._around.aside(lambda: image_of(base, self._names.app_id))
-        except BaseException:
-            saving.release()
-            raise
-        self._snapshot_batch = base.watermark.batch
-        self._snapshot = asyncio.create_task(self._save(image))
-
-    async def _save(self, image: Image) -> None:
-        try:
-            await self._around.aside(lambda: self._snapshots.save(self.partition, image))
-        except OSError as error:  # a full disk must not stop rating: the topics have everything
-            self._around.say(self.partition, f"no snapshot: {error}")
-        finally:
-            self._around.saving.release()
-
     # --- letting go ----------------------------------------------------------------------------------------------
 
     async def _drop(self, problem: Exception) -> None:
         """After a failure: abort what is open, forget the state, keep nothing of the writer."""
         self._base, self._current = None, False
+        self._keeper.lost()
         self._around.watch.failed(self.partition, problem)
         was_open, self._transaction_open = self._transaction_open, False
         if was_open:
@@ -563,8 +532,7 @@ class PartitionTask:
     async def _release(self) -> None:
         reached("in-revoke")
         self._current = False
-        if self._snapshot is not None:
-            await self._snapshot
+        await self._keeper.end()
         for opened in (self._writer, self._reader):
             if opened is not None:
                 await opened.close()

@@ -1,0 +1,88 @@
+"""When a partition's snapshot is taken: every interval, beside rating, in turn with the worker's other partitions.
+
+Images of several at once would be so much more memory, and a queue at the disk. The partition itself waits only while its
+state is copied, between two batches; room for the copy is made before, and the file is written after that.
+"""
+
+import asyncio
+
+from rater.doors.kafka.snapshot import Base, Image, Snapshots, image_bytes, image_of
+from rater.doors.kafka.surroundings import Surroundings
+
+
+class SnapshotKeeper:
+    """Of one partition. Its task says when the state may be copied (`between_batches`) and when there is none (`lost`)."""
+
+    def __init__(
+        self, partition: int, app_id: str, snapshots: Snapshots, interval_s: float, around: Surroundings
+    ) -> None:
+        self._partition, self._app_id, self._snapshots = partition, app_id, snapshots
+        self._interval_s, self._around = interval_s, around
+        self._due: float | None = None  # an interval after the partition was first taken over
+        self._batch = -1  # what the last snapshot holds
+        self._taking: asyncio.Task[None] | None = None
+        self._has_turn = False  # something may be under way in another thread
+        self._has_state = False
+        self._wanted: asyncio.Future[Image] | None = None
+
+    def taken_over(self) -> None:
+        self._has_state = True
+        if self._due is None:
+            self._due = self._around.now() + self._interval_s
+
+    async def between_batches(self, base: Base) -> None:
+        """Begin a snapshot where one is due and the state has changed; copy the state for one that has its turn."""
+        if self._due is not None and self._around.now() >= self._due:
+            self._due = self._around.now() + self._interval_s
+            if base.watermark.batch != self._batch and (self._taking is None or self._taking.done()):
+                self._taking = asyncio.create_task(self._take(image_bytes(base.state)))
+        if self._wanted is not None:
+            wanted, self._wanted = self._wanted, None
+            await self._give(wanted, base)
+
+    async def _give(self, wanted: "asyncio.Future[Image]", base: Base) -> None:
+        try:
+            image = await self._around.aside(lambda: image_of(base, self._app_id, self._snapshots.room))
+        except MemoryError as error:
+            wanted.set_exception(error)
+        except BaseException:
+            wanted.cancel()
+            raise
+        else:
+            self._batch = base.watermark.batch
+            wanted.set_result(image)
+
+    async def _take(self, size: int) -> None:
+        async with self._around.saving:
+            self._has_turn = True
+            try:
+                await self._write(size)
+            except (OSError, MemoryError) as error:  # a full disk must not stop rating: the topics have everything
+                self._around.say(self._partition, f"no snapshot: {error}")
+            finally:
+                self._has_turn = False
+
+    async def _write(self, size: int) -> None:
+        aside, snapshots = self._around.aside, self._snapshots
+        await aside(lambda: snapshots.room.make(size))
+        if not self._has_state:
+            return  # nobody would give an image, and others wait for their turn
+        self._wanted = asyncio.get_running_loop().create_future()
+        image = await self._wanted
+        await aside(lambda: snapshots.save(self._partition, image))
+
+    def lost(self) -> None:
+        """The state was thrown away: whoever waits for an image of it passes his turn on."""
+        self._has_state = False
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None:
+            wanted.cancel()
+
+    async def end(self) -> None:
+        """What is being written is finished; what waits for its turn, or for an image, is not begun any more."""
+        if self._taking is None:
+            return
+        if not self._has_turn:
+            self._taking.cancel()
+        self.lost()
+        await asyncio.wait([self._taking])
