@@ -109,7 +109,7 @@ def free_ports(count: int) -> list[int]:
 
 
 FOR_A_MOMENT = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-# What Kafka's own start script says: collections that stop everybody are many and short (15 ms instead of 40).
+# What Kafka's own start script says.
 FOR_HOURS = (
     "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35",
     "-XX:+ExplicitGCInvokesConcurrent",
@@ -175,9 +175,7 @@ class KafkaCluster:
     format_options: Sequence[str] = ()
     transaction_version: int = 2
     heap: str = "512m"
-    for_long: bool = (
-        False  # whether the JVM is set up for hours of load, at twice the cost of a start: for measurements
-    )
+    for_long: bool = False  # the JVM is set up for hours of load, at twice the cost of a start: for measurements
 
     def __post_init__(self) -> None:
         if self.nodes not in (1, 3):
