@@ -110,10 +110,11 @@ def refill(seen: Any, entries: Any, count: Any) -> None:
 
 @kernel
 def gather(seen: Any, found: Any) -> None:
-    """The ids of a set, in the order of their slots; `found` has room for just so many."""
+    """The ids of a set, in the order of their slots. `found` has room for one more: every slot is copied, and only one that
+    holds an id is gone past, for whether it does cannot be foretold.
+    """
     at = 0
     for slot in range(seen.shape[0]):
-        if seen[slot, 0] != U8(0):
-            found[at, 0] = seen[slot, 0]
-            found[at, 1] = seen[slot, 1]
-            at += 1
+        found[at, 0] = seen[slot, 0]
+        found[at, 1] = seen[slot, 1]
+        at += seen[slot, 0] != U8(0)

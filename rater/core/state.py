@@ -45,7 +45,7 @@ WITHOUT_INDEX = frozenset({"lots"})
 USED_AGAIN = frozenset({"lots", "holds"})  # rows of these are given back
 _SMALLEST_SHELF = 64
 # The next set of ids is begun when a sixteenth of this one is left, and where that is many batches, not before the last of them.
-ALMOST_FULL, LAST_BATCHES = 16, 32
+ALMOST_FULL, LAST_BATCHES = 16, 256
 
 
 def _records(count: int, dtype: np.dtype[Any]) -> Array:
@@ -222,10 +222,11 @@ class State:
         self.seen_tally[0] += len(ids)
 
     def seen_ids(self, into: Array | None = None) -> Array:
-        """Every id kept, in no order: uint64[n, 2], new or in the room that is given."""
-        ids: Array = np.empty((int(self.seen_tally[0]), 2), np.uint64) if into is None else into
+        """Every id kept, in no order: uint64[n, 2], new or in the room that is given, which is for one more."""
+        count = int(self.seen_tally[0])
+        ids: Array = np.empty((count + 1, 2), np.uint64) if into is None else into
         gather(self.seen, ids)
-        return ids
+        return ids[:count]
 
     def seen_bytes(self) -> int:
         """Memory of the ids seen."""

@@ -75,7 +75,7 @@ class Room:
 
 def image_bytes(state: State) -> int:
     """How much room an image of this state takes."""
-    return sum(flat(state.rows(name)).size for name in SHELVES) + ID_BYTES * int(state.seen_tally[0])
+    return sum(flat(state.rows(name)).size for name in SHELVES) + ID_BYTES * (int(state.seen_tally[0]) + 1)
 
 
 def image_of(base: Base, app_id: str, room: Room) -> Image:
@@ -90,7 +90,7 @@ def image_of(base: Base, app_id: str, room: Room) -> Image:
         "ids": ids,
     }
     whole = room.take(image_bytes(state))
-    at = ID_BYTES * ids  # in front, where they are aligned, though the file has them last
+    at = ID_BYTES * (ids + 1)  # in front, where they are aligned, though the file has them last
     state.seen_ids(whole[:at].view(np.uint64).reshape(-1, 2))
     parts = []
     for name in SHELVES:
