@@ -13,6 +13,7 @@ import pytest
 
 from rater.contract.journal import row_bytes
 from rater.core.state import SHELVES, State
+from rater.doors.kafka import snapshot
 from rater.doors.kafka.changelog import Watermark
 from rater.doors.kafka.snapshot import DIGEST_BYTES, MAGIC, Base, Image, Room, Snapshots, SnapshotUnusable, image_of
 from rater.doors.rules import load_rule_book
@@ -54,6 +55,19 @@ def unusable(snapshots: Snapshots, partition: int = PARTITION) -> str:
 
 def ids(state: State) -> list[tuple[int, int]]:
     return sorted(map(tuple, state.seen_ids().tolist()))
+
+
+def test_a_large_one_goes_to_the_disk_in_pieces(snapshots: Snapshots, base: Base, monkeypatch: pytest.MonkeyPatch):
+    sizes: list[int] = []
+    sync = os.fsync
+    monkeypatch.setattr(snapshot, "PIECE_BYTES", 1_000)
+    monkeypatch.setattr(os, "fsync", lambda at: (sizes.append(os.fstat(at).st_size), sync(at)))
+    snapshots.save(PARTITION, image_of(base, APP, Room()))
+    of_file = sizes[:-1]  # the last is the folder's
+    assert len(of_file) > 5
+    assert max(np.diff([0, *of_file])) < 3_000
+    assert of_file[-1] == snapshots.path(PARTITION).stat().st_size
+    assert ids(snapshots.load(PARTITION).state) == ids(base.state)
 
 
 def test_what_is_loaded_is_what_was_saved_to_the_bit(snapshots: Snapshots, saved: Path, base: Base):

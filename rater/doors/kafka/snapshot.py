@@ -122,7 +122,7 @@ class Snapshots:
             left.unlink(missing_ok=True)
         beside = path.with_suffix(f".{os.getpid()}.part")
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-        size = 0
+        size = durable = 0
         parts: list[bytes | memoryview] = [MAGIC, len(image.header).to_bytes(4, "big"), image.header, *image.parts]
         with beside.open("wb") as file:
             for part in parts:
@@ -130,8 +130,10 @@ class Snapshots:
                     piece = part[at : at + PIECE_BYTES]
                     digest.update(piece)
                     size += file.write(piece)
-                    file.flush()
-                    os.fdatasync(file.fileno())
+                    if size - durable >= PIECE_BYTES:
+                        file.flush()
+                        os.fsync(file.fileno())
+                        durable = size
                 reached("mid-snapshot")
             file.write(digest.digest())
             file.flush()
