@@ -153,6 +153,40 @@ def test_whoever_is_released_before_its_turn_begins_nothing(tmp_path: Path):
     asyncio.run(go())
 
 
+def test_a_partition_that_is_cancelled_while_its_state_is_copied_keeps_its_turn_until_that_has_ended(tmp_path: Path):
+    """The room is the worker's: another partition's image would be written into at the same time."""
+
+    async def go() -> None:
+        bench = Bench(tmp_path, RATES)
+        copying, copied = asyncio.Event(), asyncio.Event()
+        works: list[Callable[[], Any]] = []
+
+        async def aside(work: Callable[[], Any]) -> Any:
+            works.append(work)
+            if len(works) == 2:  # the first makes room
+                copying.set()
+                await copied.wait()
+            return work()
+
+        around = replace(bench.kit().around, aside=aside)
+        keeper = SnapshotKeeper(0, APP, bench.snapshots, 0.0, around)
+        keeper.taken_over()
+        base = Base(State.empty(), mark_of(State.empty(), 1), 0, 0, 0)
+        await keeper.between_batches(base)
+        await until_nothing_moves()
+        waiting = asyncio.create_task(keeper.between_batches(base))
+        await copying.wait()
+        waiting.cancel()
+        await until_nothing_moves()
+        assert waiting.cancelled()
+        assert around.saving.locked()
+        copied.set()
+        await keeper.end()
+        assert not around.saving.locked()
+
+    asyncio.run(go())
+
+
 def test_the_same_batch_is_not_written_twice(tmp_path: Path):
     async def go() -> int:
         bench = Bench(tmp_path, RATES)

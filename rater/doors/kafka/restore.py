@@ -21,6 +21,7 @@ from rater.doors.kafka.changelog import ChangelogProblem, RowsRead, Watermark
 from rater.doors.kafka.log import LogProblem, OffsetGone, Place, Reader
 from rater.doors.kafka.record_batches import records_from_blocks
 from rater.doors.kafka.snapshot import Base, SnapshotUnusable
+from rater.doors.kafka.surroundings import InThread
 from rater.doors.kafka.witnesses import JournalEnd
 
 ID_BYTES = 16
@@ -51,7 +52,6 @@ class Restored:
 
 # (what is being read, records read so far, the offset reached, the offset to reach)
 Progress = Callable[[str, int, int, int], None]
-Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 def quiet(what: str, read: int, offset: int, end: int) -> None:
@@ -143,7 +143,7 @@ async def restore(
     journal_place: Place,
     base: Base | None,
     progress: Progress = quiet,
-    aside: Aside = at_once,
+    aside: InThread = at_once,
 ) -> Restored:
     """Raises `BaseUnusable` when the logs do not continue the base, `LogProblem` when they contradict themselves."""
     state_start, state_end = await reader.bounds(state_place)
@@ -230,7 +230,7 @@ async def restore_best(
     load_snapshot: Callable[[], Awaitable[Base]],
     progress: Progress = quiet,
     say: Callable[[str], None] = nobody_listens,
-    aside: Aside = at_once,
+    aside: InThread = at_once,
 ) -> Restored:
     """From what this process still has in memory, else from the snapshot, else from the topics alone.
 

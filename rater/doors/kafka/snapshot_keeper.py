@@ -6,7 +6,7 @@ state is copied, between two batches; room for the copy is made before, and the 
 
 import asyncio
 
-from rater.doors.kafka.snapshot import Base, Image, Snapshots, image_bytes, image_of
+from rater.doors.kafka.snapshot import Base, Snapshots, image_bytes, image_of
 from rater.doors.kafka.surroundings import Surroundings
 
 
@@ -23,7 +23,8 @@ class SnapshotKeeper:
         self._taking: asyncio.Task[None] | None = None
         self._has_turn = False  # something may be under way in another thread
         self._has_state = False
-        self._wanted: asyncio.Future[Image] | None = None
+        self._wanted: asyncio.Future[Base] | None = None  # a state that stands still until `_copied`
+        self._copied = asyncio.Event()
 
     def taken_over(self) -> None:
         self._has_state = True
@@ -38,19 +39,9 @@ class SnapshotKeeper:
                 self._taking = asyncio.create_task(self._take(image_bytes(base.state)))
         if self._wanted is not None:
             wanted, self._wanted = self._wanted, None
-            await self._give(wanted, base)
-
-    async def _give(self, wanted: "asyncio.Future[Image]", base: Base) -> None:
-        try:
-            image = await self._around.aside(lambda: image_of(base, self._app_id, self._snapshots.room))
-        except MemoryError as error:
-            wanted.set_exception(error)
-        except BaseException:
-            wanted.cancel()
-            raise
-        else:
-            self._batch = base.watermark.batch
-            wanted.set_result(image)
+            self._copied.clear()
+            wanted.set_result(base)
+            await self._copied.wait()
 
     async def _take(self, size: int) -> None:
         async with self._around.saving:
@@ -66,20 +57,25 @@ class SnapshotKeeper:
         aside, snapshots = self._around.aside, self._snapshots
         await aside(lambda: snapshots.room.make(size))
         if not self._has_state:
-            return  # nobody would give an image, and others wait for their turn
+            return  # nobody would give one, and others wait for their turn
         self._wanted = asyncio.get_running_loop().create_future()
-        image = await self._wanted
+        base = await self._wanted
+        try:  # here and not where the partition waits: whatever ends that, the turn is kept for as long as the room is written to
+            image = await aside(lambda: image_of(base, self._app_id, snapshots.room))
+        finally:
+            self._copied.set()
+        self._batch = base.watermark.batch
         await aside(lambda: snapshots.save(self._partition, image))
 
     def lost(self) -> None:
-        """The state was thrown away: whoever waits for an image of it passes his turn on."""
+        """The state was thrown away: whoever waits to copy it passes his turn on."""
         self._has_state = False
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
             wanted.cancel()
 
     async def end(self) -> None:
-        """What is being written is finished; what waits for its turn, or for an image, is not begun any more."""
+        """What is being written is finished; what waits for its turn, or for a batch to end, is not begun any more."""
         if self._taking is None:
             return
         if not self._has_turn:

@@ -38,16 +38,18 @@ class Rules(Protocol):
     def keep(self, book: RuleBook) -> None: ...
 
 
+# Runs a function while the loop goes on.
+InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What a task is given from outside: clocks, threads, chance. A simulation gives its own."""
 
     now: Callable[[], float]  # seconds, monotonic
     sleep: Callable[[float], Awaitable[None]]
-    in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]  # decides a batch while the loop goes on
-    aside: Callable[
-        [Callable[[], Any]], Awaitable[Any]
-    ]  # what takes long, while the loop and other partitions' batches go on
+    in_thread: InThread  # decides a batch
+    aside: InThread  # what takes long, while other partitions' batches are decided
     new_key: Callable[[], bytes]  # 16 bytes nobody can guess, for a state that begins
     say: Callable[[int, str], None]  # a sentence about a partition, for the log
     watch: "Watch"
