@@ -23,6 +23,13 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     kafka.add_argument("--peers-python", type=Path, metavar="FILE", help="An interpreter that has them already.")
     kafka.add_argument("--streams", type=Path, metavar="FOLDER", help="Sources of the Kafka Streams application.")
+    for_brokers = parser.add_argument_group("kafka, authorize")
+    for_brokers.add_argument(
+        "--broker-files",
+        type=Path,
+        metavar="FOLDER",
+        help="Where the broker keeps them. [in memory, where there is room]",
+    )
     asking = parser.add_argument_group("authorize")
     asking.add_argument("--questions-per-s", type=float, metavar="N", help="Whether a call may start. [1000]")
     asking.add_argument("--calls-per-s", type=float, metavar="N", help="Rated beside the questions. [5000]")
@@ -70,7 +77,9 @@ def _lines(found: argparse.Namespace) -> Iterator[Line]:
     if "kafka" in names:
         from benchmarks import kafka
 
-        yield from kafka.run(kafka.sizes(quick, found.large, found.peers, found.peers_python, found.streams))
+        yield from kafka.run(
+            kafka.sizes(quick, found.large, found.peers, found.peers_python, found.streams, found.broker_files)
+        )
     if "loop" in names:
         from benchmarks import loop
 
@@ -78,7 +87,8 @@ def _lines(found: argparse.Namespace) -> Iterator[Line]:
     if "authorize" in names:
         from benchmarks import authorize
 
-        yield from authorize.run(authorize.sizes(quick, found.questions_per_s, found.calls_per_s, found.partitions))
+        asked = (found.questions_per_s, found.calls_per_s, found.partitions, found.broker_files)
+        yield from authorize.run(authorize.sizes(quick, *asked))
 
 
 def main(arguments: list[str] | None = None) -> int:

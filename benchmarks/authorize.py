@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,23 +26,23 @@ import orjson
 from benchmarks import kafka_delay
 from benchmarks.kafka_peers import plain_environment
 from benchmarks.kafka_scene import (
-    BROKER,
     Scene,
     Worker,
     bodies_by_partition,
     broker_name,
+    cluster_of,
     cpu_s_of,
+    files_of,
     java_pid,
     wait_until,
 )
 from benchmarks.report import Goal, Line, figure, progress
 from benchmarks.workload import Shape, calls, commands, write_deck
 from rater.doors.kafka.names import CDRS, COMMANDS, Names
-from tests.kafka.broker import KafkaCluster, free_ports
+from tests.kafka.broker import free_ports
 
 P99 = Goal(20)
 UNANSWERED = Goal(0.001)
-WARM_STEP_S = 10.0
 HOLD_SECONDS = 5  # no call record comes for these: what was held is free again soon
 ANSWERED = ("allowed", "refused", "404", "422")  # canonical calls have tenants that nobody knows, and users left out
 ASKED = ("call_type", "user", "caller", "callee", "tenant")
@@ -56,17 +56,27 @@ class Sizes:
     calls_per_s: float = 5_000
     seconds: float = 20
     warm_s: float = 4  # not counted
-    warm_steps_max: int = 12  # of the broker: it compiles itself for the first minute or two
+    warm_step_s: float = 10.0
+    warm_steps_max: int = kafka_delay.WARM_STEPS_MAX
     tenants: int = 1_000
     partitions: int = 1  # one transaction after the other is all that one worker's core has time for
+    broker_files: Path | None = None
 
 
-QUICK = Sizes(seconds=8, warm_s=2, warm_steps_max=1, tenants=200)
+QUICK = Sizes(seconds=8, warm_s=2, warm_step_s=5, warm_steps_max=1, tenants=200)
 
 
-def sizes(quick: bool, questions_per_s: float | None, calls_per_s: float | None, partitions: int | None) -> Sizes:
+def sizes(
+    quick: bool,
+    questions_per_s: float | None,
+    calls_per_s: float | None,
+    partitions: int | None,
+    broker_files: Path | None,
+) -> Sizes:
     """What was asked for on the command line."""
-    given: dict[str, Any] = {"questions_per_s": questions_per_s, "calls_per_s": calls_per_s, "partitions": partitions}
+    given: dict[str, Any] = {
+        "questions_per_s": questions_per_s, "calls_per_s": calls_per_s, "partitions": partitions, "broker_files": broker_files,
+    }  # fmt: skip
     return replace(QUICK if quick else Sizes(), **{name: value for name, value in given.items() if value is not None})
 
 
@@ -81,9 +91,9 @@ class Used:
 
 
 def run(sizes: Sizes) -> Iterator[Line]:
-    seconds = 2 * (sizes.seconds + sizes.warm_s) + sizes.warm_steps_max * WARM_STEP_S
+    seconds = sizes.warm_step_s + 2 * (sizes.seconds + sizes.warm_s)
     shape = Shape(sizes.tenants, 1_000, int(sizes.calls_per_s * seconds) + 1)
-    with tempfile.TemporaryDirectory() as folder, KafkaCluster(heap="1g", properties=BROKER, for_long=True) as cluster:
+    with tempfile.TemporaryDirectory() as folder, cluster_of("1g", sizes.broker_files) as cluster:
         scene = Scene(cluster, Path(folder), Path(folder) / "deck", Names("authorize", "authorize."), sizes.partitions)
         write_deck(scene.deck, shape)
         scene.create()
@@ -142,7 +152,9 @@ def measure(
         return Used(time.perf_counter(), worker.cpu_s(), cpu_s_of(api.pid), cpu_s_of(java_pid(scene.cluster)))
 
     with ThreadPoolExecutor(1) as rating:
-        lines, compiling = warm_up(scene, rating, port, token, questions, lines, sizes)
+        warm = int(sizes.calls_per_s * sizes.warm_step_s)
+        steps, compiling = warm_up(scene, rating, port, token, questions, lines[:warm], sizes)
+        lines = lines[warm:]
         half = int(sizes.calls_per_s * (sizes.seconds + sizes.warm_s))
         progress("authorize: rating alone")
         begun = used()
@@ -156,7 +168,7 @@ def measure(
         reached = beside.result()
     more = {
         "questions_per_s": sizes.questions_per_s, "calls_per_s": round(reached), "seconds": sizes.seconds, "connections": "160 kept",
-        "partitions": sizes.partitions, "broker": broker_name(), "compiling": f"{compiling:.2f} cores",
+        "partitions": sizes.partitions, "broker": broker_name(), "broker_files": files_of(scene.cluster), "warmed_s": round(steps * sizes.warm_step_s), "still_compiling": round(compiling, 3),
     }  # fmt: skip
     yield from _answers(told, more)
     yield from _cpu(begun, alone, first, last, sum(told["kinds"].values()))
@@ -166,21 +178,21 @@ def measure(
 
 def warm_up(
     scene: Scene, rating: ThreadPoolExecutor, port: int, token: str, questions: Path, lines: list[bytes], sizes: Sizes
-) -> tuple[list[bytes], float]:
-    """The same load until the broker compiles no more, or long enough: the calls that are left, and what its compilers still take."""
-    pid, step, share = java_pid(scene.cluster), int(sizes.calls_per_s * WARM_STEP_S), 1.0
-    same = replace(sizes, seconds=WARM_STEP_S, warm_s=0)
-    for number in range(sizes.warm_steps_max):
-        progress(f"authorize: warming the broker, step {number + 1} of at most {sizes.warm_steps_max}")
-        before, begun = kafka_delay.compilers_s(pid), time.perf_counter()
-        beside = rating.submit(feed, scene, lines[:step], sizes)
-        ask(port, token, questions, same)
-        beside.result()
-        lines = lines[step:]
-        share = kafka_delay.compiling(pid, before, begun)
-        if share < kafka_delay.COMPILING_MAX:
-            break
-    return lines, share
+) -> tuple[int, float]:
+    """The same load as is measured: see `kafka_delay.until_compiled`."""
+    same = replace(sizes, seconds=sizes.warm_step_s, warm_s=0)
+
+    def step(number: int) -> Callable[[], object]:
+        fresh = kafka_delay.again(lines, number)
+
+        def run() -> None:
+            beside = rating.submit(feed, scene, fresh, sizes)
+            ask(port, token, questions, same)
+            beside.result()
+
+        return run
+
+    return kafka_delay.until_compiled(scene, step, sizes.warm_steps_max)
 
 
 def questions_of(lines: list[bytes]) -> Iterator[bytes]:

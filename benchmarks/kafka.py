@@ -28,7 +28,6 @@ from benchmarks.kafka_peers import (
     streams_missing,
 )
 from benchmarks.kafka_scene import (
-    BROKER,
     PARTITIONS,
     Pace,
     Scene,
@@ -36,7 +35,9 @@ from benchmarks.kafka_scene import (
     bodies_by_partition,
     both_paces,
     broker_name,
+    cluster_of,
     cpu_s_of,
+    files_of,
     java_pid,
     memory_mib_of,
     wait_until,
@@ -45,7 +46,6 @@ from benchmarks.kafka_scene import (
 from benchmarks.report import Goal, Line, figure, progress
 from benchmarks.workload import Shape, calls, commands, write_deck
 from rater.doors.kafka.names import CDRS, COMMANDS, Names
-from tests.kafka.broker import KafkaCluster
 
 CALLS_PER_S_MIN = 150_000
 STREAMS_SHARE_MAX = 0.5
@@ -62,12 +62,16 @@ class Sizes:
     tenants: int = 10_000
     prefixes: int = 6_000
     delay_s: float = 20.0
-    warm: int = 800_000  # calls for the broker's compilers, at most, before the delay is measured
+    warm_s: float = (
+        10.0  # of the same load, again and again, until the broker compiles no more; then the delay is measured
+    )
+    warm_steps: int = kafka_delay.WARM_STEPS_MAX
     confluent: int = 300_000
     quix: int = 100_000
     faust: int = 30_000
     streams: int = 1_000_000
     heap: str = "1g"
+    broker_files: Path | None = None
     peers: bool = False
     peers_python: Path | None = None  # an environment that has the peers already
     large: bool = False
@@ -79,7 +83,8 @@ QUICK = Sizes(
     calls=300_000,
     floor=100_000,
     delay_s=8.0,
-    warm=200_000,
+    warm_s=5.0,
+    warm_steps=2,
     confluent=100_000,
     quix=30_000,
     faust=10_000,
@@ -88,11 +93,18 @@ QUICK = Sizes(
 )
 
 
-def sizes(quick: bool, large: bool, with_peers: bool, peers_python: Path | None, streams_at: Path | None) -> Sizes:
+def sizes(
+    quick: bool,
+    large: bool,
+    with_peers: bool,
+    peers_python: Path | None,
+    streams_at: Path | None,
+    broker_files: Path | None,
+) -> Sizes:
     """What was asked for on the command line."""
     return replace(
         QUICK if quick else Sizes(), large=large, peers=with_peers or peers_python is not None, peers_python=peers_python,
-        streams_folder=streams_at,
+        streams_folder=streams_at, broker_files=broker_files,
     )  # fmt: skip
 
 
@@ -105,6 +117,7 @@ class Found:
     floor: Took | None = None
     streams: Took | None = None
     p99_ms: float | None = None
+    broker_files: str | None = None
     absent: dict[str, str] = field(default_factory=dict)
 
 
@@ -186,14 +199,17 @@ def two_workers(scene: Scene, lines: list[bytes]) -> Iterator[Line]:
     yield from pace_lines("two workers", whole, warm, None, read="warm: the first half has the group's rebalance in it")
 
 
-def delay(scene: Scene, found: Found, before: list[bytes], lines: list[bytes], per_s: float) -> Iterator[Line]:
-    """At half of what one worker can do, on a broker that has compiled what it needs with the calls `before`."""
+def delay(scene: Scene, found: Found, sizes: Sizes, lines: list[bytes], per_s: float) -> Iterator[Line]:
+    """At half of what one worker can do, on a broker that has compiled what it needs with the first of these calls."""
     progress("kafka: delay")
-    loads = kafka_delay.loads_of(lines, scene.names.topic(CDRS), per_s)
+    warm = int(per_s * sizes.warm_s)
+    measured = lines[warm : warm + int(per_s * sizes.delay_s)]
     worker = Worker(scene, "worker-0", commit_interval_ms=str(DELAY_COMMIT_MS))
     try:
         wait_until(lambda: worker.running() == PARTITIONS, "a worker to begin")
-        warmed, compiling = kafka_delay.warm_up(scene, before)
+        steps, compiling = kafka_delay.warm_up(scene, lines[:warm], per_s, sizes.warm_steps)
+        loads = kafka_delay.loads_of(measured, scene.names.topic(CDRS), per_s)
+        progress("kafka: delay, measured")
         delays, reached = asyncio.run(kafka_delay.delays_ms(scene, loads, per_s))
     finally:
         worker.stop()
@@ -203,7 +219,7 @@ def delay(scene: Scene, found: Found, before: list[bytes], lines: list[bytes], p
     yield figure(
         "kafka", "append to committed rated call, p99", p99, "ms", Goal(P99_MS_MAX), p50=round(p50, 1), p999=round(p999, 1),
         calls_per_s=round(reached), asked=round(per_s), sampled=len(kept), commit_interval_ms=DELAY_COMMIT_MS,
-        warmed=warmed, still_compiling=round(compiling, 2),
+        warmed_s=round(steps * sizes.warm_s), still_compiling=round(compiling, 3), broker_files=found.broker_files,
     )  # fmt: skip
 
 
@@ -275,6 +291,7 @@ def summary(found: Found) -> Line:
         "streams_cpu_us": None if found.streams is None else round(found.streams.warm_us_cpu, 3),
         "p99_ms": None if found.p99_ms is None else round(found.p99_ms, 1),
         "broker": broker_name(),
+        "broker_files": found.broker_files,
         "absent": found.absent,
     }
 
@@ -282,7 +299,8 @@ def summary(found: Found) -> Line:
 def canonical(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
     """The floor, one worker on the same calls, the others, two workers, the delay: one deployment, no call twice by accident."""
     rate_guess = 300_000  # calls a second: nothing is faster, so there are calls enough for the delay
-    shape = Shape(sizes.tenants, sizes.prefixes, 3 * sizes.calls + sizes.warm + int(rate_guess / 2 * sizes.delay_s))
+    for_delay = int(rate_guess / 2 * (sizes.warm_s + sizes.delay_s))
+    shape = Shape(sizes.tenants, sizes.prefixes, 3 * sizes.calls + for_delay)
     write_deck(scene.deck, shape)
     scene.create()
     progress("kafka: opening accounts")
@@ -298,19 +316,16 @@ def canonical(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
     yield from streams(scene, found, sizes)
     yield from two_workers(scene, lines[2 * sizes.calls : 3 * sizes.calls])
     assert found.one is not None
-    half = found.one[0].per_s / 2
-    warm, measured = 3 * sizes.calls, 3 * sizes.calls + sizes.warm
-    yield from delay(scene, found, lines[warm:measured], lines[measured:][: int(half * sizes.delay_s)], half)
-
-
-def cluster_of(sizes: Sizes) -> KafkaCluster:
-    return KafkaCluster(heap=sizes.heap, properties=BROKER, for_long=True)
+    yield from delay(scene, found, sizes, lines[3 * sizes.calls :], found.one[0].per_s / 2)
 
 
 def run(sizes: Sizes) -> Iterator[Line]:
     found = Found()
-    with tempfile.TemporaryDirectory(prefix="rater-bench-") as name, cluster_of(sizes) as cluster:
-        folder = Path(name)
+    with (
+        tempfile.TemporaryDirectory(prefix="rater-bench-") as name,
+        cluster_of(sizes.heap, sizes.broker_files) as cluster,
+    ):
+        folder, found.broker_files = Path(name), files_of(cluster)
         deck = folder / "deck"
         yield from canonical(Scene(cluster, folder, deck, Names("bench", "bench.")), found, sizes)
         if sizes.large:

@@ -5,17 +5,18 @@ batch reached it, and which input offsets it spans: the first and the last rated
 keeps the order. One offset in `SAMPLE_EVERY` is looked up. All clocks are this machine's. The delay includes the fetch of
 the consumer.
 
-A broker that has just started spends up to a whole core on compiling itself, for a minute and longer where there is little
-to do; one that has run for a day does not. `warm_up` waits for its compilers.
+A broker that has just started spends up to half a core on compiling itself, for one to two minutes, and then needs half of
+what it needed before; one that has run for a day is through with that. What it compiles depends on what it is asked, so `warm_up`
+gives it the load that is measured, consumer and pace included, until its compilers have nothing left to do.
 
 Load and consumer share the machine with what they measure, so both do little: requests are put together before the clock
-starts, and of a batch two calls are read.
+starts, and batches are unpacked when it has stopped. Of each, two calls are read.
 """
 
 import asyncio
 import gc
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.kafka_scene import PARTITIONS, Scene, bodies_by_partition, cpu_s_of, java_pid
+from benchmarks.report import progress
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.client_connection import Connection, KnownTopics, close_client, leader_of
-from rater.doors.kafka.client_fetch import fetch
+from rater.doors.kafka.client_fetch import READ_COMMITTED, fetch_raw
 from rater.doors.kafka.client_protocol import Produce
 from rater.doors.kafka.log import Block, Place, Reader
 from rater.doors.kafka.names import CDRS, RATED
-from rater.doors.kafka.record_batches import batch_bytes
+from rater.doors.kafka.record_batches import Batch, batch_bytes, read_batches
 
 Array = np.ndarray[Any, Any]
 
@@ -39,10 +41,11 @@ LINGER_S = 0.02  # of the one producer: what came meanwhile is one request, with
 REQUEST_MS = 10_000
 FETCH_BYTES, FETCH_WAIT_MS = 4 << 20, 100
 WARM_SHARE = 0.2  # of the records: the first ones meet caches that are empty and a worker that has just started
-WARM_PER_S, WARM_STEP_S = 10_000, 4.0  # small batches, as many transactions as later: these are what is compiled
+WARM_STEPS_MAX = 12
 COMPILING_MAX = 0.02  # of a core: the compilers of a broker that is warm
 QUIET_S = 5.0
 INPUT = b'"input":['
+RECORD_ID = b'"record_id":"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,20 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Came:
+    """A batch of rated calls in the consumer's hands, as it was stored, and when it came (ms, UTC)."""
+
+    partition: int
+    batch: Batch
+    at_ms: float
+
+    def seen(self) -> "Seen":
+        return Seen(self.partition, *span_of(self.batch.block()), self.at_ms)
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
-    """A batch of rated calls in the consumer's hands: the input offsets it spans and when it came (ms, UTC)."""
+    """A batch of rated calls: the input offsets it spans and when it came."""
 
     partition: int
     first: int
@@ -101,26 +116,38 @@ async def feed(bootstrap: str, topic: str, loads: Sequence[Load], per_s: float) 
     return reached
 
 
-def warm_up(scene: Scene, lines: Sequence[bytes]) -> tuple[int, float]:
-    """Calls at a low pace until the broker compiles no more, or none is left: how many, and what its compilers still take.
+def warm_up(scene: Scene, lines: Sequence[bytes], per_s: float, steps_max: int = WARM_STEPS_MAX) -> tuple[int, float]:
+    """These calls, each time as new ones, at this pace: see `until_compiled`."""
 
-    The share is of one core, in the last step.
+    def step(number: int) -> Callable[[], object]:
+        loads = loads_of(again(lines, number), scene.names.topic(CDRS), per_s)
+        return lambda: asyncio.run(delays_ms(scene, loads, per_s))
+
+    return until_compiled(scene, step, steps_max)
+
+
+def until_compiled(scene: Scene, step: Callable[[int], Callable[[], object]], steps_max: int) -> tuple[int, float]:
+    """Steps of a load until the broker compiles no more in one, or long enough: how many, and the share of a core that its compilers
+    took in the last.
+
+    `step` prepares a step, outside the clock, and returns what runs it.
     """
-    pid, step, share = java_pid(scene.cluster), int(WARM_PER_S * WARM_STEP_S), 1.0
-    for at in range(0, len(lines), step):
-        loads = loads_of(lines[at : at + step], scene.names.topic(CDRS), WARM_PER_S)
+    pid, share = java_pid(scene.cluster), 1.0
+    for number in range(steps_max):
+        progress(f"warming the broker, step {number + 1} of at most {steps_max}")
+        run = step(number)
         before, begun = compilers_s(pid), time.perf_counter()
-        asyncio.run(feed(scene.bootstrap, scene.names.topic(CDRS), loads, WARM_PER_S))
-        share = compiling(pid, before, begun)
+        run()
+        took = sum(spent_s - before.get(thread, 0.0) for thread, spent_s in compilers_s(pid).items())
+        share = took / (time.perf_counter() - begun)
         if share < COMPILING_MAX:
-            return at + step, share
-    return len(lines), share
+            return number + 1, share
+    return steps_max, share
 
 
-def compiling(pid: int, before: dict[int, float], begun: float) -> float:
-    """The share of a core that a Java machine's compilers took since then."""
-    took = sum(spent_s - before.get(thread, 0.0) for thread, spent_s in compilers_s(pid).items())
-    return took / (time.perf_counter() - begun)
+def again(lines: Iterable[bytes], number: int) -> list[bytes]:
+    """The same calls under other record ids, so that they are none that came before."""
+    return [line.replace(RECORD_ID, RECORD_ID + b"%d-" % number, 1) for line in lines]
 
 
 def compilers_s(pid: int) -> dict[int, float]:
@@ -133,8 +160,8 @@ def compilers_s(pid: int) -> dict[int, float]:
     return found
 
 
-async def listen(scene: Scene, asked: dict[Place, int], seen: list[Seen], over: asyncio.Event) -> None:
-    """Read rated calls as they are committed, until told that it is over and nothing more comes.
+async def listen(scene: Scene, asked: dict[Place, int], came: list[Came], over: asyncio.Event) -> None:
+    """Take rated calls as they are committed, until told that it is over and nothing more comes.
 
     One request for all partitions that waits at the broker: one each, again and again, would be a load of their own.
     """
@@ -143,13 +170,17 @@ async def listen(scene: Scene, asked: dict[Place, int], seen: list[Seen], over: 
         await KnownTopics().require(client, list(asked))
         node = await leader_of(client, next(iter(asked)))
         while True:
-            answers = await fetch(client, node, asked, FETCH_BYTES, FETCH_WAIT_MS)
+            told = await fetch_raw(client, node, asked, FETCH_BYTES, FETCH_WAIT_MS, READ_COMMITTED)
             at_ms = time.time_ns() / 1e6
-            if over.is_set() and not any(answer.blocks for answer in answers.values()):
+            if over.is_set() and not any(raw for _, (*_, raw) in told):
                 return
-            for place, answer in answers.items():
-                seen += [Seen(place.partition, *span_of(block), at_ms) for block in answer.blocks]
-                asked[place] = answer.next_offset
+            for place, (code, *_, raw) in told:
+                if code:
+                    raise RuntimeError(f"{place}: the broker answers error {code}")
+                for batch in read_batches(raw or b""):
+                    asked[place] = batch.next_offset
+                    if batch.count and not batch.control:  # nothing is aborted here: no worker ends
+                        came.append(Came(place.partition, batch, at_ms))
     finally:
         await close_client(client)
 
@@ -186,10 +217,10 @@ async def delays_ms(scene: Scene, loads: Sequence[Load], per_s: float) -> tuple[
     numbers = range(PARTITIONS)
     first = [(await reader.bounds(scene.names.place(CDRS, p)))[1] for p in numbers]
     rated = {scene.names.place(RATED, p): (await reader.bounds(scene.names.place(RATED, p)))[1] for p in numbers}
-    seen: list[Seen] = []
+    came: list[Came] = []
     over = asyncio.Event()
     gc.disable()  # it would walk over millions of calls that wait here, and the clock is ours
-    listening = asyncio.create_task(listen(scene, rated, seen, over))
+    listening = asyncio.create_task(listen(scene, rated, came, over))
     reached = await feed(scene.bootstrap, scene.names.topic(CDRS), loads, per_s)
     await asyncio.sleep(QUIET_S)
     over.set()
@@ -197,7 +228,7 @@ async def delays_ms(scene: Scene, loads: Sequence[Load], per_s: float) -> tuple[
     gc.enable()
     appended = await appended_ms(reader, scene, first)
     await reader.close()
-    return delays_of(seen, appended), reached
+    return delays_of([one.seen() for one in came], appended), reached
 
 
 def delays_of(seen: Iterable[Seen], appended: Sequence[tuple[Array, Array]]) -> Array:

@@ -6,6 +6,7 @@ filling costs next to nothing and nothing of it is in a figure.
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,12 +36,39 @@ from tests.kafka.broker import KafkaCluster, free_ports, jars
 PARTITIONS = 2  # as many as this machine has cores: each is a transaction a commit interval, and those are what small batches cost
 # What docs/operations.md says of brokers with commit intervals of less than 100 ms.
 BROKER = {"add.partitions.to.txn.retry.backoff.ms": "2"}
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 16 << 30  # topics of the longest benchmark, and everything else that runs
 INPUT_BODY_BYTES = 256 << 10  # what a producer with some linger sends at once: about 750 calls
 ASK_S = 0.02  # how often the group's offsets are looked at
 ASK_AGAIN_S = 15.0
 QUIET_S = 120.0  # a worker that commits nothing for so long is taken for dead
 TENANT = b'"tenant":"'
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def cluster_of(heap: str, files: Path | None) -> KafkaCluster:
+    """One broker, set up for hours of load; its files lie in memory where there is room, or in the folder that is named.
+
+    A broker waits for no disk by itself, but the one disk of a small machine holds everything up while it takes what was written; a
+    broker's own machine has more of them, and no worker that writes its snapshots there.
+    """
+    return KafkaCluster(
+        heap=heap, properties=BROKER, for_long=True, inside=files or (MEMORY if _room_in_memory() else None)
+    )
+
+
+def files_of(cluster: KafkaCluster) -> str:
+    """Where a broker's files lie: the conditions of a figure."""
+    return "in memory" if cluster.folder.is_relative_to(MEMORY) else "on disk"
+
+
+def _room_in_memory() -> bool:
+    try:
+        known = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = min(int(known["MemAvailable"].split()[0]) << 10, shutil.disk_usage(MEMORY).free)
+    except (OSError, KeyError, ValueError):
+        return False
+    return os.access(MEMORY, os.W_OK) and free >= MEMORY_BYTES_MIN
 
 
 def broker_name() -> str:

@@ -176,6 +176,7 @@ class KafkaCluster:
     transaction_version: int = 2
     heap: str = "512m"
     for_long: bool = False  # the JVM is set up for hours of load, at twice the cost of a start: for measurements
+    inside: Path | None = None  # where the folder is made; None for the system's place of temporary files
 
     def __post_init__(self) -> None:
         if self.nodes not in (1, 3):
@@ -183,7 +184,7 @@ class KafkaCluster:
         why = missing()
         if why is not None:
             raise BrokerProblem(why)
-        self.folder = Path(tempfile.mkdtemp(prefix="rater-kafka-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="rater-kafka-", dir=self.inside))
         names = [*self.listeners, "INTERNAL", "CONTROLLER"]
         ports = free_ports(self.nodes * len(names))
         self._nodes = [
