@@ -9,13 +9,14 @@ import pytest
 from rater.doors.kafka import restore as restoring
 from rater.doors.kafka import task as tasks
 from rater.doors.kafka.changelog import write_changes
+from rater.doors.kafka.fetched import Fetched
 from rater.doors.kafka.log import Fenced, LogTimeout, Place
 from rater.doors.kafka.memory import MemoryLog, MemoryWriter
 from rater.doors.kafka.names import EVENTS
 from rater.doors.kafka.outputs import Written, write_outcome
 from rater.doors.kafka.restore import Restored
 from rater.doors.kafka.snapshot import Base
-from rater.doors.kafka.task import Decided, Fetched, PartitionTask
+from rater.doors.kafka.task import Decided, PartitionTask
 from rater.doors.kafka.witnesses import GroupOffsets, JournalEnd
 from rater.pipeline import Outcome, decide
 

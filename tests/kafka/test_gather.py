@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from rater.doors.kafka.fetched import Fetched
 from rater.doors.kafka.log import Block, Place
 from rater.doors.kafka.names import CDRS, COMMANDS, Names
 from rater.doors.kafka.surroundings import Limits, Surroundings
-from rater.doors.kafka.task import Fetched, PartitionTask
+from rater.doors.kafka.task import PartitionTask
 from tests.kafka.simulation_loop import VirtualLoop
 
 NAMES = Names("rating")

@@ -7,22 +7,20 @@ thrown away and the partition is taken over anew from what the log says: nothing
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-
 from rater.contract.journal import NO_DIGEST, JournalLine, digest_of, state_digest
-from rater.contract.records import Records, records_of
 from rater.core.state import State
 from rater.doors.failpoints import reached
 from rater.doors.kafka.changelog import Watermark, write_changes
+from rater.doors.kafka.fetched import Fetched, records_in
 from rater.doors.kafka.leftovers import abort_in, counts_already, left_open
-from rater.doors.kafka.log import Block, Fenced, Log, LogProblem, Member, Place, Reader, Refused, Writer
+from rater.doors.kafka.log import Fenced, Log, LogProblem, Member, Place, Reader, Refused, Writer
 from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, REJECTED_COMMANDS, STATE, Names
 from rater.doors.kafka.outputs import Stored, Written, journal_body, vouch, write_outcome
 from rater.doors.kafka.partitioning import partition_of
-from rater.doors.kafka.record_batches import BodyWriter, records_from_blocks
+from rater.doors.kafka.record_batches import BodyWriter
 from rater.doors.kafka.restore import Restored, restore_best
 from rater.doors.kafka.rule_sets import DeckMissing
 from rater.doors.kafka.snapshot import Base, Snapshots
@@ -43,33 +41,6 @@ from rater.pipeline import Batch, Outcome, Workspace, decide
 
 Result = TypeVar("Result")
 IDLE_S = 0.5  # how long a fetch waits for a first record before the task looks around
-
-
-@dataclass(slots=True)
-class Fetched:
-    """The blocks of one batch, and where the inputs stand behind it."""
-
-    calls: list[Block] = field(default_factory=list)
-    commands: list[Block] = field(default_factory=list)
-    size: int = 0
-    count: int = 0
-    ends: dict[Place, int] = field(
-        default_factory=dict
-    )  # behind the blocks, and behind markers and aborted records there
-
-    def oldest_ms(self) -> int:
-        """The time of the first record taken, 0 for none: lag in seconds counts from there."""
-        return min((blocks[0].timestamp_ms for blocks in (self.calls, self.commands) if blocks), default=0)
-
-    def is_full(self, limits: Limits) -> bool:
-        return self.size >= limits.bytes_max or self.count >= limits.records_max
-
-    def add(self, blocks: dict[Place, list[Block]], calls: Place, commands: Place) -> None:
-        for target, place in ((self.calls, calls), (self.commands, commands)):
-            for block in blocks.get(place, ()):
-                target.append(block)
-                self.size += len(block.body)
-                self.count += block.count
 
 
 @dataclass(slots=True)
@@ -410,8 +381,8 @@ class PartitionTask:
     def _decide(self, base: Base, fetched: Fetched, fetch_s: float) -> Decided:
         """Runs in a thread: nobody else touches this partition's state meanwhile."""
         started, mark = self._around.now(), base.watermark
-        calls, call_times = _records(fetched.calls, mark.next_cdr)
-        commands, _ = _records(fetched.commands, mark.next_command)
+        calls, call_times = records_in(fetched.calls, mark.next_cdr)
+        commands, _ = records_in(fetched.commands, mark.next_command)
         assert self._book is not None
         book = self._book
 
@@ -438,9 +409,8 @@ class PartitionTask:
 
     def _write(self, base: Base, fetched: Fetched, outcome: Outcome, book: RuleBook) -> tuple[Watermark, Written]:
         mark, state = base.watermark, base.state
-        next_cdr = fetched.calls[-1].next_offset if fetched.calls else mark.next_cdr
-        next_command = fetched.commands[-1].next_offset if fetched.commands else mark.next_command
-        next_cdr, next_command = fetched.ends.get(self._calls, next_cdr), fetched.ends.get(self._commands, next_command)
+        next_cdr = fetched.next_offset(self._calls, fetched.calls, mark.next_cdr)
+        next_command = fetched.next_offset(self._commands, fetched.commands, mark.next_command)
         written = write_outcome(outcome, self.partition, self._names, self._bodies)
         digest = state_digest(mark.state_digest, state)
         line = vouch(
@@ -546,12 +516,6 @@ class PartitionTask:
 def _versions(book: RuleBook) -> tuple[str, ...]:
     """Sorted: a set of decks reads the same, wherever it was found."""
     return tuple(sorted(deck.version for deck in book.decks))
-
-
-def _records(blocks: Sequence[Block], first_offset: int) -> tuple[Records, Any]:
-    if not blocks:
-        return records_of([]), np.zeros(0, np.int64)
-    return records_from_blocks(blocks, first_offset)
 
 
 async def _write_all(writer: Writer, stored: Sequence[tuple[Place, Stored]]) -> dict[Place, int]:
