@@ -71,7 +71,7 @@ def sizes(
     questions_per_s: float | None,
     calls_per_s: float | None,
     partitions: int | None,
-    broker_files: Path | None,
+    broker_files: Path | None = None,
 ) -> Sizes:
     """What was asked for on the command line."""
     given: dict[str, Any] = {

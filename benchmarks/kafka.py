@@ -62,9 +62,8 @@ class Sizes:
     tenants: int = 10_000
     prefixes: int = 6_000
     delay_s: float = 20.0
-    warm_s: float = (
-        10.0  # of the same load, again and again, until the broker compiles no more; then the delay is measured
-    )
+    # Of the load that is measured, again and again until the broker compiles no more, before the delay is measured.
+    warm_s: float = 10.0
     warm_steps: int = kafka_delay.WARM_STEPS_MAX
     confluent: int = 300_000
     quix: int = 100_000
@@ -99,7 +98,7 @@ def sizes(
     with_peers: bool,
     peers_python: Path | None,
     streams_at: Path | None,
-    broker_files: Path | None,
+    broker_files: Path | None = None,
 ) -> Sizes:
     """What was asked for on the command line."""
     return replace(

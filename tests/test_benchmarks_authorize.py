@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ def test_what_was_asked_for_on_the_command_line_wins():
     assert authorize.sizes(False, None, None, None) == authorize.Sizes()
     assert authorize.sizes(True, 50, None, None).questions_per_s == 50
     assert authorize.sizes(True, 50, None, None).seconds == authorize.QUICK.seconds
+    assert authorize.sizes(False, None, None, None, Path("/srv")).broker_files == Path("/srv")
 
 
 def test_only_a_question_without_an_answer_counts_as_unanswered():

@@ -1,13 +1,15 @@
 """The arithmetic of the Kafka benchmark, and the calls it writes; the run itself needs a broker and a quiet machine."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
 import pytest
 
-from benchmarks import kafka, kafka_delay, kafka_peers
+from benchmarks import kafka, kafka_delay, kafka_peers, kafka_scene
 from benchmarks.kafka_peers import PeerFailed, Took, streams_missing, streams_took
 from benchmarks.kafka_scene import PARTITIONS, Pace, Sample, bodies_by_partition, both_paces
 from benchmarks.peers.clock import Clock, through
@@ -109,6 +111,62 @@ def test_the_load_is_a_request_a_linger_with_every_call_in_it_once():
     assert sum(bytes(request.encode()).count(b'"call_type"') for request in requests) == sum(
         line.count(b'"call_type"') for line in lines
     )
+
+
+def test_the_same_calls_again_are_new_ones_and_what_nobody_can_read_stays_as_it_is():
+    lines = [b'{"record_id":"sw1:7:0","tenant":"t"}', b'{"record_id":']
+    assert kafka_delay.again(lines, 3) == [b'{"record_id":"3-sw1:7:0","tenant":"t"}', b'{"record_id":']
+    calls_ = calls(Shape(tenants=50, prefixes=150, calls=1_000))
+    assert not set(kafka_delay.again(calls_, 0)) & set(kafka_delay.again(calls_, 1)) - {
+        line for line in calls_ if kafka_delay.RECORD_ID not in line
+    }
+
+
+class Broker:
+    """Its compilers take so many seconds of each step; a step takes one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *compiling_s: float) -> None:
+        self.spent_s, self.now_s, self._left, self.steps = 0.0, 0.0, list(compiling_s), 0
+        monkeypatch.setattr(kafka_delay, "java_pid", lambda _: 1)
+        monkeypatch.setattr(kafka_delay, "compilers_s", lambda _: {7: self.spent_s})
+        monkeypatch.setattr(kafka_delay.time, "perf_counter", lambda: self.now_s)
+
+    def step(self, number: int) -> Callable[[], None]:
+        self.now_s += 100  # preparing is outside the clock
+
+        def run() -> None:
+            assert number == self.steps
+            self.steps, self.now_s, self.spent_s = self.steps + 1, self.now_s + 1, self.spent_s + self._left.pop(0)
+
+        return run
+
+
+def test_a_broker_is_warm_after_the_first_step_in_which_it_compiles_next_to_nothing(monkeypatch: pytest.MonkeyPatch):
+    broker = Broker(monkeypatch, 0.4, 0.1, 0.01, 0.0)
+    steps, share = kafka_delay.until_compiled(SimpleNamespace(cluster=None), broker.step, 12)
+    assert (steps, round(share, 3), broker.steps) == (3, 0.01, 3)
+
+
+def test_a_broker_that_never_ends_compiling_is_measured_all_the_same_and_the_figure_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    broker = Broker(monkeypatch, 0.4, 0.3)
+    steps, share = kafka_delay.until_compiled(SimpleNamespace(cluster=None), broker.step, 2)
+    assert (steps, round(share, 3), broker.steps) == (2, 0.3, 2)
+
+
+def test_the_files_of_a_broker_lie_in_memory_only_where_there_is_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    asked: list[Path | None] = []
+    monkeypatch.setattr(kafka_scene, "KafkaCluster", lambda **more: asked.append(more["inside"]))
+    monkeypatch.setattr(kafka_scene, "MEMORY", tmp_path)
+    monkeypatch.setattr(kafka_scene, "MEMORY_BYTES_MIN", 1)
+    kafka_scene.cluster_of("1g", None)
+    kafka_scene.cluster_of("1g", Path("/srv"))
+    monkeypatch.setattr(kafka_scene, "MEMORY_BYTES_MIN", 1 << 60)
+    kafka_scene.cluster_of("1g", None)
+    assert asked == [tmp_path, Path("/srv"), None]
+    assert kafka_scene.files_of(SimpleNamespace(folder=tmp_path / "rater-kafka-1")) == "in memory"
+    assert kafka_scene.files_of(SimpleNamespace(folder=Path("/srv/rater-kafka-1"))) == "on disk"
 
 
 def test_the_last_line_has_what_the_contract_names_and_null_for_who_is_absent(monkeypatch: pytest.MonkeyPatch):
