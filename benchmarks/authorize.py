@@ -168,7 +168,8 @@ def measure(
         reached = beside.result()
     more = {
         "questions_per_s": sizes.questions_per_s, "calls_per_s": round(reached), "seconds": sizes.seconds, "connections": "160 kept",
-        "partitions": sizes.partitions, "broker": broker_name(), "broker_files": files_of(scene.cluster), "warmed_s": round(steps * sizes.warm_step_s), "still_compiling": round(compiling, 3),
+        "partitions": sizes.partitions, "broker": broker_name(), "broker_files": files_of(scene.cluster),
+        "warmed_s": round(steps * sizes.warm_step_s), "still_compiling": round(compiling, 3),
     }  # fmt: skip
     yield from _answers(told, more)
     yield from _cpu(begun, alone, first, last, sum(told["kinds"].values()))

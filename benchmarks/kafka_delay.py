@@ -10,7 +10,7 @@ what it needed before; one that has run for a day is through with that. What it 
 gives it the load that is measured, consumer and pace included, until its compilers have nothing left to do.
 
 Load and consumer share the machine with what they measure, so both do little: requests are put together before the clock
-starts, and batches are unpacked when it has stopped. Of each, two calls are read.
+starts, and of a batch two calls are read.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ from benchmarks.kafka_scene import PARTITIONS, Scene, bodies_by_partition, cpu_s
 from benchmarks.report import progress
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.client_connection import Connection, KnownTopics, close_client, leader_of
-from rater.doors.kafka.client_fetch import READ_COMMITTED, fetch_raw
+from rater.doors.kafka.client_fetch import fetch
 from rater.doors.kafka.client_protocol import Produce
 from rater.doors.kafka.log import Block, Place, Reader
 from rater.doors.kafka.names import CDRS, RATED
-from rater.doors.kafka.record_batches import Batch, batch_bytes, read_batches
+from rater.doors.kafka.record_batches import batch_bytes
 
 Array = np.ndarray[Any, Any]
 
@@ -57,20 +57,8 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
-    """A batch of rated calls in the consumer's hands, as it was stored, and when it came (ms, UTC)."""
-
-    partition: int
-    batch: Batch
-    at_ms: float
-
-    def seen(self) -> "Seen":
-        return Seen(self.partition, *span_of(self.batch.block()), self.at_ms)
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
-    """A batch of rated calls: the input offsets it spans and when it came."""
+    """A batch of rated calls in the consumer's hands: the input offsets it spans and when it came (ms, UTC)."""
 
     partition: int
     first: int
@@ -160,8 +148,8 @@ def compilers_s(pid: int) -> dict[int, float]:
     return found
 
 
-async def listen(scene: Scene, asked: dict[Place, int], came: list[Came], over: asyncio.Event) -> None:
-    """Take rated calls as they are committed, until told that it is over and nothing more comes.
+async def listen(scene: Scene, asked: dict[Place, int], seen: list[Seen], over: asyncio.Event) -> None:
+    """Read rated calls as they are committed, until told that it is over and nothing more comes.
 
     One request for all partitions that waits at the broker: one each, again and again, would be a load of their own.
     """
@@ -170,17 +158,13 @@ async def listen(scene: Scene, asked: dict[Place, int], came: list[Came], over: 
         await KnownTopics().require(client, list(asked))
         node = await leader_of(client, next(iter(asked)))
         while True:
-            told = await fetch_raw(client, node, asked, FETCH_BYTES, FETCH_WAIT_MS, READ_COMMITTED)
+            answers = await fetch(client, node, asked, FETCH_BYTES, FETCH_WAIT_MS)
             at_ms = time.time_ns() / 1e6
-            if over.is_set() and not any(raw for _, (*_, raw) in told):
+            if over.is_set() and not any(answer.blocks for answer in answers.values()):
                 return
-            for place, (code, *_, raw) in told:
-                if code:
-                    raise RuntimeError(f"{place}: the broker answers error {code}")
-                for batch in read_batches(raw or b""):
-                    asked[place] = batch.next_offset
-                    if batch.count and not batch.control:  # nothing is aborted here: no worker ends
-                        came.append(Came(place.partition, batch, at_ms))
+            for place, answer in answers.items():
+                seen += [Seen(place.partition, *span_of(block), at_ms) for block in answer.blocks]
+                asked[place] = answer.next_offset
     finally:
         await close_client(client)
 
@@ -217,10 +201,10 @@ async def delays_ms(scene: Scene, loads: Sequence[Load], per_s: float) -> tuple[
     numbers = range(PARTITIONS)
     first = [(await reader.bounds(scene.names.place(CDRS, p)))[1] for p in numbers]
     rated = {scene.names.place(RATED, p): (await reader.bounds(scene.names.place(RATED, p)))[1] for p in numbers}
-    came: list[Came] = []
+    seen: list[Seen] = []
     over = asyncio.Event()
     gc.disable()  # it would walk over millions of calls that wait here, and the clock is ours
-    listening = asyncio.create_task(listen(scene, rated, came, over))
+    listening = asyncio.create_task(listen(scene, rated, seen, over))
     reached = await feed(scene.bootstrap, scene.names.topic(CDRS), loads, per_s)
     await asyncio.sleep(QUIET_S)
     over.set()
@@ -228,7 +212,7 @@ async def delays_ms(scene: Scene, loads: Sequence[Load], per_s: float) -> tuple[
     gc.enable()
     appended = await appended_ms(reader, scene, first)
     await reader.close()
-    return delays_of([one.seen() for one in came], appended), reached
+    return delays_of(seen, appended), reached
 
 
 def delays_of(seen: Iterable[Seen], appended: Sequence[tuple[Array, Array]]) -> Array:

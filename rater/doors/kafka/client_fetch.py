@@ -67,14 +67,6 @@ async def fetch(
 
     Raises what `client.send` raises.
     """
-    told = await fetch_raw(client, node, asked, place_bytes, wait_ms, isolation)
-    return {place: answer(place, asked[place], *rest) for place, rest in told}
-
-
-async def fetch_raw(
-    client: AIOKafkaClient, node: int, asked: Mapping[Place, int], place_bytes: int, wait_ms: int, isolation: int
-) -> list[tuple[Place, list[Any]]]:
-    """What the node says of each place, as it came: the arguments of `answer` behind the offset."""
     by_topic: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
     for place, offset in asked.items():
         by_topic[place.topic].append((place.partition, offset, place_bytes))
@@ -86,7 +78,11 @@ async def fetch_raw(
         raise errors.for_code(response.error_code)()
     if response.throttle_time_ms and not response.topics:
         await asyncio.sleep(response.throttle_time_ms / 1000)
-    return [(Place(topic, number), rest) for topic, partitions in response.topics for number, *rest in partitions]
+    return {
+        place: answer(place, asked[place], *rest)
+        for topic, partitions in response.topics
+        for place, rest in ((Place(topic, number), rest) for number, *rest in partitions)
+    }
 
 
 def answer(

@@ -20,9 +20,8 @@ class Fetched:
     commands: list[Block] = field(default_factory=list)
     size: int = 0
     count: int = 0
-    ends: dict[Place, int] = field(
-        default_factory=dict
-    )  # behind the blocks, and behind markers and aborted records there
+    # Behind the blocks, and behind markers and aborted records there.
+    ends: dict[Place, int] = field(default_factory=dict)
 
     def oldest_ms(self) -> int:
         """The time of the first record taken, 0 for none: lag in seconds counts from there."""
