@@ -335,8 +335,10 @@ class PartitionTask:
     async def _gather(self) -> Fetched:
         """Everything that arrives until the next commit is due or a batch is full; nobody waits for a command.
 
-        A commit is due an interval after the batch before was begun: what came while that one was written has waited long
-        enough, and what comes after a pause need not wait at all.
+        A batch is due an interval after the one before was, on average: one that was late leaves its time to the next. What came
+        while the batch before was written need not wait, nor what comes after a pause; and what comes once an interval waits for
+        nothing, where a fixed distance between two batches would fall behind it little by little, until it waits for all of the
+        next (the generic cell rate algorithm, ITU-T I.371, with a tolerance of one interval).
         """
         limits, fetched = self._limits, Fetched()
         places = (self._calls, self._commands)
@@ -350,7 +352,7 @@ class PartitionTask:
                 break
             more = await self._member.fetch(places, limits.bytes_max - fetched.size, left)
             fetched.add(more, self._calls, self._commands)
-        self._due = self._around.now() + limits.commit_interval_s
+        self._due = max(self._due + limits.commit_interval_s, self._around.now())
         return fetched
 
     async def _rate(self, fetched: Fetched, begun: float) -> None:
