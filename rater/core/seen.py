@@ -20,7 +20,6 @@ HIGH_32 = U8(0xFFFFFFFF00000000)
 NEW, SAME, OTHER = 0, 1, 2
 FILL_NUMERATOR, FILL_DENOMINATOR = 13, 16
 SMALLEST = 1 << 10
-PAGE_SLOTS = 4096 // 16
 
 
 def room_of(slots: int) -> int:
@@ -34,26 +33,6 @@ def slots_for(ids: int) -> int:
     while room_of(slots) < ids:
         slots *= 2
     return slots
-
-
-@dataclass(slots=True)
-class NextSeen:
-    """The set to move into when this one is full. Its memory is asked for little by little, batch by batch.
-
-    All at once the system takes some 50 ms for two million slots, and the calls of every partition wait; moving the ids takes 7.
-    """
-
-    slots: Array
-    there: int = 0  # slots whose memory was asked for
-
-    @staticmethod
-    def of(slots: int) -> "NextSeen":
-        return NextSeen(np.zeros((slots, 2), np.uint64))
-
-    def ask_for(self, more: int) -> None:
-        upto = min(self.there + more, len(self.slots))
-        self.slots[self.there : upto : PAGE_SLOTS, 0] = 0  # writing is what makes a page one's own
-        self.there = upto
 
 
 @kernel
@@ -95,17 +74,25 @@ def remember(seen: Any, fresh: Any, tally: Any, slot: Any, first: Any, second: A
 
 @kernel
 def refill(seen: Any, entries: Any, count: Any) -> None:
-    """Enter ids that are known to be distinct: after a restore, or when the set grew."""
-    mask = seen.shape[0] - 1
+    """Enter ids, which may be there already: after a restore, or while the set grows."""
     for k in range(count):
-        first = entries[k, 0]
-        if first == U8(0):
-            continue
-        slot = np.int64(first & U8(mask))
-        while seen[slot, 0] != U8(0):
-            slot = (slot + 1) & mask
-        seen[slot, 0] = first
-        seen[slot, 1] = entries[k, 1]
+        if entries[k, 0] != U8(0):
+            enter(seen, entries[k, 0], entries[k, 1])
+
+
+@kernel
+def enter(seen: Any, first: Any, second: Any) -> None:
+    slot = place_of(seen, first, second)
+    seen[slot, 0] = first
+    seen[slot, 1] = second
+
+
+@kernel
+def refill_below(seen: Any, old: Any, below: Any, ids: Any, count: Any) -> None:
+    """Enter those of the ids that another set keeps in its slots below this one."""
+    for k in range(count):
+        if place_of(old, ids[k, 0], ids[k, 1]) < below:
+            enter(seen, ids[k, 0], ids[k, 1])
 
 
 @kernel
@@ -118,3 +105,28 @@ def gather(seen: Any, found: Any) -> None:
         found[at, 0] = seen[slot, 0]
         found[at, 1] = seen[slot, 1]
         at += seen[slot, 0] != U8(0)
+
+
+@dataclass(slots=True)
+class NextSeen:
+    """The set to move into when this one is full: the ids move beside the batches, so many slots with each.
+
+    All at once they take 10 ns each, and their memory much longer (50 ms for two million slots): the calls of every partition would
+    wait. What comes into the old set behind the slots that were gone through is met later; what comes in before them is told here.
+    """
+
+    slots: Array
+    moved: int = 0  # slots of the old set that were gone through
+
+    @staticmethod
+    def of(slots: int) -> "NextSeen":
+        return NextSeen(np.zeros((slots, 2), np.uint64))
+
+    def move(self, old: Array, more: int) -> None:
+        upto = min(self.moved + more, len(old))
+        refill(self.slots, old[self.moved : upto], upto - self.moved)
+        self.moved = upto
+
+    def told(self, old: Array, added: Array) -> None:
+        """These are in the old set now. All of them would be all over the memory of this one, most of it not asked for yet."""
+        refill_below(self.slots, old, self.moved, added, len(added))

@@ -170,13 +170,14 @@ class State:
             self._move_ids(slots_for(int(self.seen_tally[0]) + more))
         elif left < min(slots // ALMOST_FULL, LAST_BATCHES * more):
             self.next_seen = self.next_seen or NextSeen.of(2 * slots)
-            self.next_seen.ask_for(2 * slots * more // (left + 1) + 1)
+            self.next_seen.move(self.seen, slots * more // (2 * left + 1) + 1)  # half of `more` is what comes as a rule
 
     def _move_ids(self, slots: int) -> None:
         """Into a set of so many slots: the one that was begun, where it is of that size."""
         begun, self.next_seen = self.next_seen, None
         found = begun if begun is not None and len(begun.slots) == slots else NextSeen.of(slots)
-        refill(found.slots, self.seen, self.seen.shape[0])
+        found.told(self.seen, self.fresh_ids())
+        found.move(self.seen, len(self.seen))
         self.seen = found.slots
 
     def changed(self) -> dict[str, Array]:
@@ -190,6 +191,8 @@ class State:
 
     def committed(self) -> None:
         """What was changed is safe elsewhere: the next batch starts a clean list."""
+        if self.next_seen is not None:
+            self.next_seen.told(self.seen, self.fresh_ids())
         for shelf in self.shelves.values():
             shelf.tally[DIRTY] = 0
             shelf.tally[STAMP] += 1
@@ -219,6 +222,8 @@ class State:
         if slots > self.seen.shape[0]:
             self._move_ids(slots)
         refill(self.seen, ids, len(ids))
+        if self.next_seen is not None:
+            self.next_seen.told(self.seen, ids)
         self.seen_tally[0] += len(ids)
 
     def seen_ids(self, into: Array | None = None) -> Array:

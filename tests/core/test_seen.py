@@ -94,20 +94,53 @@ def state_of(ids: int) -> State:
     return state
 
 
-def test_the_memory_of_the_next_set_is_asked_for_batch_by_batch_while_the_last_sixteenth_fills():
-    state, batch, asked = state_of(150_000), 500, []
+def remember_all(state: State, ids: np.ndarray) -> None:
+    """What the calls of a batch do."""
+    for high, low in ids.tolist():
+        first, second = U8(high), U8(low)
+        remember(state.seen, state.fresh, state.seen_tally, place_of(state.seen, first, second), first, second)
+
+
+def ids_in(slots: np.ndarray) -> set[tuple[int, int]]:
+    return {(high, low) for high, low in slots.tolist() if high}
+
+
+def test_ids_move_into_the_next_set_batch_by_batch_while_the_last_sixteenth_fills():
+    state, batch, moved, begun = state_of(200_000), 500, [0], None
+    known = ids_in(state.seen)
     while state.seen.shape[0] == 262_144:
         state.reserve(0, batch)
         if state.next_seen is not None:
-            asked.append((state.next_seen.there, state.next_seen))
-        state.add_seen(np.random.default_rng(len(asked)).integers(1, 1 << 62, (batch, 2), np.uint64))
-    there = [pages for pages, _ in asked]
+            begun = state.next_seen
+            moved.append(begun.moved)
+        more = np.random.default_rng(len(known)).integers(1, 1 << 62, (batch, 2), np.uint64)
+        remember_all(state, more)
+        state.committed()
+        known |= ids_in(more)
+    assert begun is not None
     assert 262_144 * 12 // 16 < state.seen_tally[0] <= 262_144 * 13 // 16 + batch
-    assert there[0] < 524_288 / 10
-    assert there[-1] == 524_288
-    assert max(np.diff(there)) < 524_288 / 4
-    assert state.seen is asked[-1][1].slots
+    assert moved[-1] == 262_144
+    assert len(moved) > 12
+    assert max(np.diff(moved)) < 262_144 / 4
+    assert state.seen is begun.slots
     assert state.next_seen is None
+    assert ids_in(state.seen) == known
+    assert np.count_nonzero(state.seen[:, 0]) == state.seen_tally[0] == len(known)
+
+
+def test_ids_of_a_batch_that_makes_room_more_than_once_are_all_there_when_the_set_has_moved():
+    """A command makes room again in the middle of a batch, after ids that came before it."""
+    state = state_of(770)
+    state.reserve(0, 10)
+    assert state.next_seen is not None
+    state.next_seen.move(state.seen, 1_024)
+    more = np.random.default_rng(1).integers(1, 1 << 62, (10, 2), np.uint64)
+    remember_all(state, more)
+    known = ids_in(state.seen)
+    state.reserve(1, 100)
+    assert state.next_seen is None
+    assert state.seen.shape[0] == 2_048
+    assert ids_in(state.seen) == known
 
 
 @pytest.mark.parametrize("batch", [1, 40, 900, 30_000])
