@@ -61,6 +61,7 @@ def test_a_large_one_goes_to_the_disk_in_pieces(snapshots: Snapshots, base: Base
     sizes: list[int] = []
     sync = os.fsync
     monkeypatch.setattr(snapshot, "PIECE_BYTES", 1_000)
+    monkeypatch.setattr(snapshot, "STEP_BYTES", 1_000)
     monkeypatch.setattr(os, "fsync", lambda at: (sizes.append(os.fstat(at).st_size), sync(at)))
     snapshots.save(PARTITION, image_of(base, APP, Room()))
     of_file = sizes[:-1]  # the last is the folder's

@@ -6,12 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
 from rater.core.state import State
+from rater.doors.clock import stopwatch
+from rater.doors.kafka import snapshot_keeper
 from rater.doors.kafka.crew import Crew
 from rater.doors.kafka.log import Place
 from rater.doors.kafka.names import CDRS
-from rater.doors.kafka.snapshot import Base, Image, Snapshots
-from rater.doors.kafka.snapshot_keeper import SnapshotKeeper
+from rater.doors.kafka.snapshot import Base, Image, Rest, Snapshots, image_bytes, image_of, no_rest
+from rater.doors.kafka.snapshot_keeper import Rests, SnapshotKeeper
 from rater.doors.kafka.surroundings import Surroundings
 from tests.kafka.harness import APP, STUCK_S, Bench
 from tests.kafka.test_changelog import mark_of
@@ -27,9 +32,9 @@ class SlowDisk(Snapshots):
         self.written: list[int] = []
         self.released = asyncio.Event()
 
-    def save(self, partition: int, image: Image) -> int:
+    def save(self, partition: int, image: Image, rest: Rest = no_rest) -> int:
         self.written.append(partition)
-        return super().save(partition, image)
+        return super().save(partition, image, rest)
 
     async def aside(self, work: Callable[[], Any]) -> Any:
         before = len(self.written)
@@ -70,7 +75,7 @@ def test_while_one_partition_writes_its_snapshot_all_go_on_and_no_other_begins_o
 
 def test_a_disk_that_refuses_a_snapshot_does_not_keep_the_turn(tmp_path: Path):
     class FullDisk(Snapshots):
-        def save(self, partition: int, image: Image) -> int:
+        def save(self, partition: int, image: Image, *_rest: Rest) -> int:
             raise OSError(f"no space left for partition {partition} ({len(image.parts)} parts)")
 
     async def go() -> list[str]:
@@ -201,3 +206,51 @@ def test_the_same_batch_is_not_written_twice(tmp_path: Path):
         return len(disk.written)
 
     assert asyncio.run(go()) == 2
+
+
+def state_with_ids(count: int) -> State:
+    state = State.empty()
+    state.restore_seen(np.random.default_rng(5).integers(1, 1 << 62, (count, 2), np.uint64))
+    return state
+
+
+def test_room_and_file_are_made_in_steps_with_a_rest_after_each(tmp_path: Path):
+    state, rested = state_with_ids(200_000), []  # 3.2 MB
+    base, disk = Base(state, mark_of(state, 1), 0, 0, 0), Snapshots(tmp_path, APP)
+    disk.room.make(image_bytes(state), lambda: rested.append("room"))
+    disk.save(0, image_of(base, APP, disk.room), lambda: rested.append("file"))
+    assert rested.count("room") == 4
+    assert rested.count("file") == 4 + 3  # of the ids; of what stands before them
+
+
+def test_a_rest_is_twice_as_long_as_the_work_before_it(monkeypatch: pytest.MonkeyPatch):
+    rests, waited = Rests(), []
+    monkeypatch.setattr(snapshot_keeper, "stopwatch", lambda: lambda: 0.25)
+    monkeypatch.setattr(rests, "_hurry", type("Hurry", (), {"wait": staticmethod(waited.append)}))
+    rests.begin()
+    rests.rest()
+    rests.rest()
+    assert waited == [0.5, 0.5]
+
+
+def test_whoever_has_to_go_rests_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(snapshot_keeper, "REST_SHARE", 10_000)  # more than ten seconds after each step
+
+    async def go() -> float:
+        bench = Bench(tmp_path, RATES)
+        around = replace(bench.kit().around, aside=asyncio.to_thread)
+        keeper = SnapshotKeeper(0, APP, bench.snapshots, 0.0, around)
+        keeper.taken_over()
+        state = state_with_ids(200_000)
+        base = Base(state, mark_of(state, 1), 0, 0, 0)
+        await keeper.between_batches(base)
+        bench.snapshots.room.make(image_bytes(state))
+        while not list(bench.snapshots.folder.glob("*.part")):
+            await keeper.between_batches(base)
+            await asyncio.sleep(0.001)
+        taken = stopwatch()
+        await keeper.end()
+        assert bench.snapshots.path(0).exists()
+        return taken()
+
+    assert asyncio.run(go()) < 60

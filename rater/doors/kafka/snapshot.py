@@ -7,6 +7,7 @@ is restored from its topics.
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,15 @@ DIGEST_BYTES, ID_BYTES, PAGE_BYTES = 32, 16, 4096
 HEADER_BYTES_MAX = 1 << 20
 # What goes to the disk at once. A hundred megabytes in one go keep others who write to it waiting (a broker on the same machine).
 PIECE_BYTES = 4 << 20
+STEP_BYTES = 1 << 20  # a millisecond or two of work, then a rest
+
+
+# Called after every step of work that nobody waits for: whoever has others to think of lets some time go by.
+Rest = Callable[[], object]
+
+
+def no_rest() -> None:
+    """There is nobody else."""
 
 
 class SnapshotUnusable(Exception):
@@ -63,12 +73,14 @@ class Room:
     def __init__(self) -> None:
         self._bytes: Array = np.empty(0, np.uint8)
 
-    def make(self, size: int) -> None:
+    def make(self, size: int, rest: Rest = no_rest) -> None:
         """Have room for so many bytes, and for a state that grows a little meanwhile. Takes its time."""
         if size > self._bytes.size:
             self._bytes = np.empty(0, np.uint8)  # the old one first: they need not be there together
             self._bytes = np.empty(size + size // 4, np.uint8)
-            self._bytes[::PAGE_BYTES] = 0  # writing is what makes a page one's own
+            for at in range(0, self._bytes.size, STEP_BYTES):
+                self._bytes[at : at + STEP_BYTES : PAGE_BYTES] = 0  # writing is what makes a page one's own
+                rest()
 
     def take(self, size: int) -> Array:
         self.make(size)
@@ -114,7 +126,7 @@ class Snapshots:
     def path(self, partition: int) -> Path:
         return self.folder / f"{self.app_id}-{partition}.snapshot"
 
-    def save(self, partition: int, image: Image) -> int:
+    def save(self, partition: int, image: Image, rest: Rest = no_rest) -> int:
         """Write, make durable, rename; the bytes written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(partition)
@@ -126,14 +138,15 @@ class Snapshots:
         parts: list[bytes | memoryview] = [MAGIC, len(image.header).to_bytes(4, "big"), image.header, *image.parts]
         with beside.open("wb") as file:
             for part in parts:
-                for at in range(0, len(part), PIECE_BYTES):
-                    piece = part[at : at + PIECE_BYTES]
-                    digest.update(piece)
-                    size += file.write(piece)
+                for at in range(0, len(part), STEP_BYTES):
+                    step = part[at : at + STEP_BYTES]
+                    digest.update(step)
+                    size += file.write(step)
                     if size - durable >= PIECE_BYTES:
                         file.flush()
                         os.fsync(file.fileno())
                         durable = size
+                    rest()
                 reached("mid-snapshot")
             file.write(digest.digest())
             file.flush()

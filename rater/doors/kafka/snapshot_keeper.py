@@ -1,13 +1,38 @@
 """When a partition's snapshot is taken: every interval, beside rating, in turn with the worker's other partitions.
 
 Images of several at once would be so much more memory, and a queue at the disk. The partition itself waits only while its
-state is copied, between two batches; room for the copy is made before, and the file is written after that.
+state is copied, between two batches; room for the copy is made before, and the file is written after that, with rests.
 """
 
 import asyncio
+import threading
 
+from rater.doors.clock import stopwatch
 from rater.doors.kafka.snapshot import Base, Snapshots, image_bytes, image_of
 from rater.doors.kafka.surroundings import Surroundings
+
+REST_SHARE = 2  # a rest is so many times as long as the work before it: a third of a core is left for a snapshot
+
+
+class Rests:
+    """Between steps of work in a thread of its own, so that others who rate have the processors, until told to hurry."""
+
+    def __init__(self) -> None:
+        self._hurry = threading.Event()
+        self._worked = stopwatch()
+
+    def begin(self) -> None:
+        """Work begins."""
+        self._worked = stopwatch()
+
+    def rest(self) -> None:
+        """A step of it is done."""
+        self._hurry.wait(REST_SHARE * self._worked())
+        self._worked = stopwatch()
+
+    def hurry(self) -> None:
+        """Somebody waits for it: no more rests."""
+        self._hurry.set()
 
 
 class SnapshotKeeper:
@@ -25,6 +50,7 @@ class SnapshotKeeper:
         self._has_state = False
         self._wanted: asyncio.Future[Base] | None = None  # a state that stands still until `_copied`
         self._copied = asyncio.Event()
+        self._rests = Rests()
 
     def taken_over(self) -> None:
         self._has_state = True
@@ -54,8 +80,9 @@ class SnapshotKeeper:
                 self._has_turn = False
 
     async def _write(self, size: int) -> None:
-        aside, snapshots = self._around.aside, self._snapshots
-        await aside(lambda: snapshots.room.make(size))
+        aside, snapshots, rests = self._around.aside, self._snapshots, self._rests
+        rests.begin()
+        await aside(lambda: snapshots.room.make(size, rests.rest))
         if not self._has_state:
             return  # nobody would give one, and others wait for their turn
         self._wanted = asyncio.get_running_loop().create_future()
@@ -65,7 +92,8 @@ class SnapshotKeeper:
         finally:
             self._copied.set()
         self._batch = base.watermark.batch
-        await aside(lambda: snapshots.save(self._partition, image))
+        rests.begin()
+        await aside(lambda: snapshots.save(self._partition, image, rests.rest))
 
     def lost(self) -> None:
         """The state was thrown away: whoever waits to copy it passes his turn on."""
@@ -78,6 +106,7 @@ class SnapshotKeeper:
         """What is being written is finished; what waits for its turn, or for a batch to end, is not begun any more."""
         if self._taking is None:
             return
+        self._rests.hurry()
         if not self._has_turn:
             self._taking.cancel()
         self.lost()
