@@ -107,9 +107,16 @@ def test_there_are_no_more_batches_than_intervals_but_for_the_first(apart_ms: fl
 
 def test_a_command_does_not_wait_and_takes_along_what_came_before_it():
     coming = [(3.0, CALLS), (3.001, CALLS), (3.002, CALLS), (3.005, ACCOUNT_COMMANDS), (3.006, CALLS)]
-    assert batches(coming, count=4) == [(1, 0, 3000.0), (1, 0, 3001.0), (1, 1, 3005.0), (1, 0, 3040.0)]
+    assert batches(coming, count=4) == [(1, 0, 3000.0), (1, 0, 3001.0), (1, 1, 3005.0), (1, 0, 3025.0)]
 
 
 def test_a_full_batch_does_not_wait():
     coming = [(3.0, CALLS), (3.001, CALLS), *((at_ms / 1000, CALLS) for at_ms in (3002, 3003, 3004, 3005, 3006))]
-    assert batches(coming, count=4) == [(1, 0, 3000.0), (1, 0, 3001.0), (4, 0, 3005.0), (1, 0, 3040.0)]
+    assert batches(coming, count=4) == [(1, 0, 3000.0), (1, 0, 3001.0), (4, 0, 3005.0), (1, 0, 3025.0)]
+
+
+@pytest.mark.parametrize("early", [[CALLS] * 4, [ACCOUNT_COMMANDS]], ids=["full", "with a command"])
+def test_after_many_early_batches_a_call_waits_no_longer_than_an_interval(early: list[Place]):
+    coming = [(3 + number / 1000, place) for number in range(500) for place in early]
+    found = batches([*coming, (3.51, CALLS), (3.6, CALLS)], count=502)
+    assert [at_ms for _, _, at_ms in found[-3:]] == [3499.0, 3519.0, 3600.0]

@@ -352,7 +352,8 @@ class PartitionTask:
                 break
             more = await self._member.fetch(places, limits.bytes_max - fetched.size, left)
             fetched.add(more, self._calls, self._commands)
-        self._due = max(self._due + limits.commit_interval_s, self._around.now())
+        now = self._around.now()  # a batch that was full, or has a command, may be early: nobody waits longer for that
+        self._due = min(max(self._due, now - limits.commit_interval_s), now) + limits.commit_interval_s
         return fetched
 
     async def _rate(self, fetched: Fetched, begun: float) -> None:
