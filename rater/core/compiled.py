@@ -74,11 +74,24 @@ if COMPILES and "NUMBA_CACHE_DIR" not in os.environ:
 
 
 def _warm_mark(what: str) -> Path:
-    return Path(str(_config.CACHE_DIR)) / f"complete-{what}"
+    return Path(str(_config.CACHE_DIR)) / f"complete-{what}-{whereabouts(kernel_sources())}"
+
+
+def whereabouts(files: list[Path]) -> str:
+    """What numba knows machine code by: the path of a source, when it was written, its size.
+
+    The same text in another folder, or installed anew, is compiled again.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        if file.exists():
+            known = file.stat()
+            digest.update(f"{file}\0{known.st_mtime_ns}\0{known.st_size}\0".encode())
+    return digest.hexdigest()[:20]
 
 
 def is_warm(what: str = "engine") -> bool:
-    """Has this very source been compiled on this machine before, to the end? `what`: the engine, or what a door adds."""
+    """Has this very source, where it lies, been compiled on this machine before, to the end? `what`: the engine, or what a door adds."""
     return not COMPILES or _warm_mark(what).exists()
 
 
