@@ -115,6 +115,7 @@ class Found:
     plain: Pace | None = None  # of the second half, uncompressed, as the others write
     floor: Took | None = None
     streams: Took | None = None
+    streams_packed: Took | None = None  # the same, compressed as the worker's
     p99_ms: float | None = None
     broker_files: str | None = None
     absent: dict[str, str] = field(default_factory=dict)
@@ -256,8 +257,9 @@ def streams(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
     why = streams_missing(folder)
     if why is None:
         try:
-            found.streams = measure_streams(scene, folder, sizes.streams)
+            found.streams, found.streams_packed = measure_streams(scene, folder, sizes.streams)
             yield from took_lines("Kafka Streams, de-duplication, stores in memory", found.streams)
+            yield from took_lines("Kafka Streams, the same, zstd", found.streams_packed)
             return
         except PeerFailed as problem:
             why = str(problem)
@@ -265,16 +267,27 @@ def streams(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
 
 
 def ratios(found: Found) -> Iterator[Line]:
+    """Like with like: what a worker writes compressed costs it a tenth of its CPU, which the broker and its disks get back."""
     if found.one is None or found.plain is None:
         return
-    _, warm = found.one
-    for name, other, goal in (
-        ("floor", found.floor, None), ("Kafka Streams", found.streams, Goal(STREAMS_SHARE_MAX)),
-    ):  # fmt: skip
-        if other is not None:
-            alike = round(found.plain.cpu_us / other.warm_us_cpu, 3)
-            share = warm.cpu_us / other.warm_us_cpu
-            yield figure("kafka", f"worker / {name}, CPU, warm", share, "ratio", goal, both_uncompressed=alike)
+    packed, plain = found.one[1].cpu_us, found.plain.cpu_us
+    if found.floor is not None:
+        floor_us = found.floor.warm_us_cpu
+        alike = round(plain / floor_us, 3)
+        yield figure("kafka", "worker / floor, CPU, warm", packed / floor_us, "ratio", both_uncompressed=alike)
+    if found.streams is None or found.streams_packed is None:
+        return
+    goal, streams = Goal(STREAMS_SHARE_MAX), "worker / Kafka Streams, CPU, warm"
+    mixed = round(packed / found.streams.warm_us_cpu, 3)
+    yield figure("kafka", f"{streams}, both uncompressed", plain / found.streams.warm_us_cpu, "ratio", goal)
+    yield figure(
+        "kafka",
+        f"{streams}, both zstd",
+        packed / found.streams_packed.warm_us_cpu,
+        "ratio",
+        goal,
+        only_worker_zstd=mixed,
+    )
 
 
 def summary(found: Found) -> Line:

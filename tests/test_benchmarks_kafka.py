@@ -178,3 +178,22 @@ def test_the_last_line_has_what_the_contract_names_and_null_for_who_is_absent(mo
     assert line["calls_per_s"] == 100_000
     assert line["broker"] == "a broker"
     assert [line[name] for name in ("floor_cpu_us", "streams_cpu_us", "p99_ms")] == [None, None, None]
+
+
+def test_the_worker_is_compared_with_others_that_compress_as_it_does():
+    def took(warm_us_cpu: float) -> Took:
+        return Took(1_000, 1.0, 1.0, 1.0, warm_us_cpu)
+
+    found = kafka.Found(
+        one=(Pace(1_000, 1.0, 1.0), Pace(1_000_000, 1.0, 4.5)), plain=Pace(1_000_000, 1.0, 4.0),
+        floor=took(9.0), streams=took(8.0), streams_packed=took(10.0),
+    )  # fmt: skip
+    lines = {line["name"]: line for line in kafka.ratios(found)}
+    floor = lines["worker / floor, CPU, warm"]
+    plain = lines["worker / Kafka Streams, CPU, warm, both uncompressed"]
+    packed = lines["worker / Kafka Streams, CPU, warm, both zstd"]
+    assert (floor["value"], floor["both_uncompressed"]) == (0.5, 0.444)
+    assert (plain["value"], plain["met"]) == (0.5, True)
+    assert (packed["value"], packed["met"], packed["only_worker_zstd"]) == (0.45, True, 0.562)
+    found.streams = found.streams_packed = None
+    assert [line["name"] for line in kafka.ratios(found)] == ["worker / floor, CPU, warm"]
