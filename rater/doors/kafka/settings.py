@@ -35,7 +35,7 @@ class WorkerSettings:
     transaction_version: str = "auto"
     request_timeout_ms: int = 10_000
     snapshot_interval_s: int = 60
-    engine_threads: int = 1
+    engine_threads: int = 2  # so that a partition need not wait for another
     internal_secret: Secret | None = None
     log_format: str = "auto"
     log_file: Path | None = None
