@@ -16,10 +16,10 @@ RUN /opt/rater/bin/pip install --require-hashes --requirement requirements-image
 COPY pyproject.toml README.md LICENSE ./
 COPY rates ./rates
 COPY rater ./rater
-RUN /opt/rater/bin/pip install --no-deps --no-build-isolation .
 # Layers keep whole seconds, and machine code is known by when its source was written: what `rater warm-up` compiles below would be compiled
 # again at the first start of an image that was pulled.
-RUN python -c "import os, pathlib; [os.utime(p, (int(p.stat().st_mtime),) * 2) for p in pathlib.Path('/opt/rater').rglob('*.py')]"
+RUN /opt/rater/bin/pip install --no-deps --no-build-isolation . \
+    && python -c "import os, pathlib; [os.utime(p, (int(p.stat().st_mtime),) * 2) for p in pathlib.Path('/opt/rater').rglob('*.py')]"
 
 
 FROM python:3.13.9-slim-trixie
