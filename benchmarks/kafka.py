@@ -267,23 +267,19 @@ def streams(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
 
 
 def ratios(found: Found) -> Iterator[Line]:
-    """Like with like: the others write uncompressed, as they were tuned. What a worker writes compressed costs it a tenth of its CPU,
-    which the broker and its disks get back.
-    """
+    """Of the worker as it is where nothing is said, which compresses, to others as they were tuned, which do not; beside it, like with like."""
     if found.one is None or found.plain is None:
         return
-    packed, plain = found.one[1].cpu_us, found.plain.cpu_us
-    if found.floor is not None:
-        floor_us = found.floor.warm_us_cpu
-        alike = round(plain / floor_us, 3)
-        yield figure("kafka", "worker / floor, CPU, warm", packed / floor_us, "ratio", both_uncompressed=alike)
-    if found.streams is None or found.streams_packed is None:
-        return
-    streams, packed_us = "worker / Kafka Streams, CPU, warm", found.streams_packed.warm_us_cpu
-    yield figure(
-        "kafka", f"{streams}, both uncompressed", plain / found.streams.warm_us_cpu, "ratio", Goal(STREAMS_SHARE_MAX),
-        both_zstd=round(packed / packed_us, 3), only_worker_zstd=round(packed / found.streams.warm_us_cpu, 3),
-    )  # fmt: skip
+    packed_us, plain_us = found.one[1].cpu_us, found.plain.cpu_us
+    for name, other, goal in (
+        ("floor", found.floor, None), ("Kafka Streams", found.streams, Goal(STREAMS_SHARE_MAX)),
+    ):  # fmt: skip
+        if other is None:
+            continue
+        alike = {"both_uncompressed": round(plain_us / other.warm_us_cpu, 3)}
+        if other is found.streams and found.streams_packed is not None:
+            alike["both_zstd"] = round(packed_us / found.streams_packed.warm_us_cpu, 3)
+        yield figure("kafka", f"worker / {name}, CPU, warm", packed_us / other.warm_us_cpu, "ratio", goal, **alike)
 
 
 def summary(found: Found) -> Line:
