@@ -45,10 +45,10 @@ FLOORS = {
 }  # fmt: skip
 
 COMPILER = {"numpy", "numba", "llvmlite"}
-LIBRARIES = {"core": COMPILER, "contract": COMPILER | {"orjson"}, "pipeline": COMPILER | {"orjson"}}
-LIBRARIES["sources"] = LIBRARIES["recharge"] = LIBRARIES["usage"] = LIBRARIES["contract"]
+LIBRARIES = {"core": COMPILER, "contract": COMPILER | {"orjson", "blake3"}, "pipeline": COMPILER | {"orjson"}}
+LIBRARIES["sources"] = LIBRARIES["recharge"] = LIBRARIES["usage"] = LIBRARIES["pipeline"]
 # What a mail says is text made of values: templates, and how amounts and dates are written in a language.
-LIBRARIES["notify"] = LIBRARIES["contract"] | {"babel", "jinja2", "markupsafe"}
+LIBRARIES["notify"] = LIBRARIES["pipeline"] | {"babel", "jinja2", "markupsafe"}
 # Faust is the process: of the rating worker, and of the agents around it. It comes nowhere near the partition task.
 FAUST = ("rater.doors.faust_process", "rater.doors.service", "rater.doors.kafka.worker")
 # The agents' log is aiokafka's too: Faust's consumer reads records of transactions that were aborted.
@@ -65,6 +65,7 @@ OWNED = {
     "pyarrow": HISTORY,
     "openpyxl": HISTORY,
     "aiokafka": AIOKAFKA,
+    "blake3": ("rater.contract.journal",),
     "cramjam": ("rater.doors.kafka",),
     "faust": FAUST,
     "mode": FAUST,

@@ -1,7 +1,5 @@
 """The journal's line: what a batch read, what it came to, and digests chained to the batch before."""
 
-import hashlib
-
 import orjson
 import pytest
 
@@ -45,8 +43,13 @@ def test_segments_of_a_batch_span_its_ranges():
     assert (found["cdrs"], found["commands"]) == ([0, 0, 9], [0, 0, 5])
 
 
-def test_digests_are_sha256_of_all_parts_cut_to_128_bits():
-    assert digest_of(b"abc") == digest_of(b"a", b"", b"bc") == hashlib.sha256(b"abc").hexdigest()[:32]
+def test_digests_are_blake3_of_all_parts_cut_to_128_bits():
+    # The authors' vectors (BLAKE3-team/BLAKE3, test_vectors.json: bytes 0, 1, ... 250, 0, ...), and a well-known one.
+    counted = bytes(k % 251 for k in range(2_049))
+    assert digest_of() == digest_of(b"") == "af1349b9f5f9a1a6a0404dea36dcc949"
+    assert digest_of(b"abc") == digest_of(b"a", b"", b"bc") == "6437b3ac38465133ffb63b75273a8db5"
+    assert digest_of(counted[:1_024]) == "42214739f095a406f3fc83deb889744a"
+    assert digest_of(counted) == digest_of(counted[:7], counted[7:]) == "5f4d72f40d7a5f82b15ca2b2e44b1de3"
     assert len(NO_DIGEST) == len(digest_of(b"x")) == 32
 
 

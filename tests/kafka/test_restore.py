@@ -181,6 +181,12 @@ def test_progress_is_told_topic_by_topic_up_to_the_end(bench: Bench):
 # ------------------------------------------------------------------------------------------------ a journal that contradicts
 
 
+def placed(bench: Bench, topic: str) -> tuple[list[int], list[bytes | None]]:
+    """Offsets and keys of partition 0."""
+    records = bench.records(topic, 0)
+    return [int(offset) for offset in records.offsets], [records.key(place) for place in range(records.count)]
+
+
 def journal_offsets(bench: Bench) -> list[int]:
     return [int(offset) for offset in bench.records(JOURNAL, 0).offsets]
 
@@ -274,6 +280,17 @@ def test_a_missing_row_is_refused(bench: Bench):
 def test_a_foreign_key_is_refused_with_its_offset(bench: Bench):
     offset = bench.log.append_body(STATE_PLACE, *body_of(b"x", key=b"hello"))
     with pytest.raises(ChangelogProblem, match=f"rater-state-0, offset {offset}: found key b'hello'"):
+        restored(bench.log)
+
+
+def test_what_another_version_wrote_is_told_by_its_layout_and_not_as_a_journal_out_of_order(bench: Bench):
+    """Another version's digests may be others, too: to this one its lines form no chain."""
+    marks = [offset for offset, key in zip(*placed(bench, STATE), strict=True) if key == b"meta"]
+    for offset in marks:
+        bench.rewrite(STATE, 0, offset, lambda key, raw: (key, orjson.dumps(orjson.loads(raw) | {"layout": "f" * 32})))
+    for offset in journal_offsets(bench):
+        bench.rewrite(JOURNAL, 0, offset, lambda key, raw: (key, raw.replace(b'"previous":"', b'"previous":"f')))
+    with pytest.raises(ChangelogProblem, match=f"rows of layout {'f' * 32}; this rater reads layout"):
         restored(bench.log)
 
 

@@ -24,7 +24,7 @@ from rater.doors.failpoints import reached
 
 Array = np.ndarray[Any, Any]
 
-SCHEMA_VERSION = 3  # of the tables and of the rows in `pages`
+SCHEMA_VERSION = 4  # of the tables, of the rows in `pages`, and of the journal's digests
 PAGE_BYTES = 8192
 
 _SCHEMA = """

@@ -4,13 +4,13 @@ Key `<shelf>/<row number>`, value the row's own bytes without the zero bytes at 
 batch, behind the rows it speaks for. The topic is compacted: what is left of it is one record a row, the newest.
 """
 
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import orjson
 
+from rater.contract.journal import DIGESTS_BY, digest_of
 from rater.contract.records import Records
 from rater.core.compiled import kernel
 from rater.core.state import SHELVES, State
@@ -36,10 +36,10 @@ class ChangelogProblem(LogProblem):
 
 
 def layout_digest() -> str:
-    """What a row's bytes mean: fields, types and places of every shelf."""
+    """What a row's bytes mean, fields, types and places of every shelf; and what the digests of state and journal are."""
     fields = [[name, dtype.itemsize, [[n, str(f[0]), f[1]] for n, f in (dtype.fields or {}).items()]]
               for name, dtype in SHELVES.items()]  # fmt: skip
-    return hashlib.sha256(orjson.dumps(fields)).hexdigest()[:32]
+    return digest_of(DIGESTS_BY.encode(), orjson.dumps(fields))
 
 
 LAYOUT = layout_digest()

@@ -169,8 +169,9 @@ async def restore(
         rows.take(records)
 
     try:
-        journal_offset = await read_to_end(reader, journal_place, journal_from, journal_end, lines.take, progress)
+        # Rows first: what another version wrote says so, before its lines seem to be out of order.
         state_offset = await read_to_end(reader, state_place, state_from, state_end, take_rows, progress)
+        journal_offset = await read_to_end(reader, journal_place, journal_from, journal_end, lines.take, progress)
     except OffsetGone as gone:
         if base is not None:
             raise BaseUnusable(str(gone)) from gone
