@@ -24,7 +24,7 @@ from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.compression import ZSTD
 from rater.doors.kafka.log import Writer
 from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, STATE
-from rater.doors.kafka.outputs import Body, journal_body, stored_body
+from rater.doors.kafka.outputs import Packed, journal_body, packing
 from rater.doors.kafka.partitioning import partition_of
 from rater.doors.kafka.record_batches import BodyWriter
 from rater.doors.kafka.restore import restore
@@ -47,6 +47,9 @@ class Crowd:
 QUICK = Crowd(accounts=100_000, ids=1_000_000)
 
 
+Bodies = tuple[list[tuple[Packed, int]], list[tuple[Packed, int]]]  # for state and journal
+
+
 @dataclass(slots=True)
 class Made:
     """A partition as it is being made: its books, its last watermark, and what waits to be written."""
@@ -54,7 +57,7 @@ class Made:
     state: State
     mark: Watermark
 
-    def batch(self, book: RuleBook, writer: BodyWriter, ids: bytes) -> tuple[list[Body], list[Body]]:
+    def batch(self, book: RuleBook, writer: BodyWriter[Packed], ids: bytes) -> Bodies:
         """What the changes since the last batch, and these ids, come to: bodies for state and journal."""
         mark, state = self.mark, self.state
         state.seen_tally[0] += len(ids) // 16
@@ -65,7 +68,7 @@ class Made:
         ))  # fmt: skip
         self.mark = replace(mark, batch=mark.batch + 1, state_digest=digest, journal_digest=digest_of(line),
                             rows=state.row_counts(), free=state.free_rows(), ids=int(state.seen_tally[0]))  # fmt: skip
-        bodies = write_changes(state, self.mark, writer), journal_body(line)
+        bodies = write_changes(state, self.mark, writer), journal_body(line, writer.keep)
         state.committed()
         return bodies
 
@@ -91,7 +94,7 @@ async def make_partition(scene: Scene, log: KafkaLog, partition: int, ranks: lis
     versions = tuple(deck.version for deck in book.decks)
     made = Made(state, Watermark(partition, 0, 0, 0, NO_DIGEST, NO_DIGEST, state.row_counts(), state.free_rows(), 0,
                                  state.key.tobytes().hex(), versions, book.plans_version))  # fmt: skip
-    workspace, bodies = Workspace(), BodyWriter()
+    workspace, bodies = Workspace(), BodyWriter(packing(ZSTD))
     writer = await log.open_writer(scene.names.transactional_id(partition))
     for raws in opening_of(ranks):
         decide(state, book.rules, Batch(partition, records_of(raws), NOTHING), workspace)
@@ -105,11 +108,11 @@ async def make_partition(scene: Scene, log: KafkaLog, partition: int, ranks: lis
     await writer.close()
 
 
-async def _commit(scene: Scene, writer: Writer, partition: int, batch: tuple[list[Body], list[Body]]) -> None:
+async def _commit(scene: Scene, writer: Writer, partition: int, batch: Bodies) -> None:
     await writer.begin()
     for name, bodies in zip((STATE, JOURNAL), batch, strict=True):
         for body, count in bodies:
-            await writer.write(scene.names.place(name, partition), *stored_body(ZSTD, body, count))
+            await writer.write(scene.names.place(name, partition), body.stored, count, body.codec)
     inputs = (scene.names.place(CDRS, partition), scene.names.place(COMMANDS, partition))
     await writer.write_offsets(scene.names.app_id, dict.fromkeys(inputs, 0))
     await writer.commit()

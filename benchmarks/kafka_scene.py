@@ -105,7 +105,7 @@ def bodies_by_partition(
         keys[:, place] = first, last
     keys += starts[:-1]
     buffer = np.frombuffer(b"".join(lines) + bytes(PADDING), np.uint8)
-    writer = BodyWriter(limit_bytes)
+    writer = BodyWriter(bytes, limit_bytes)
     found = []
     for partition in range(partitions):
         mine = np.flatnonzero(homes == partition)

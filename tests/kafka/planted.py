@@ -149,13 +149,13 @@ def pools_written_once() -> None:
     honest = vars(task_module)["write_changes"]
     written: Counter[int] = Counter()
 
-    def write_changes(state: State, watermark: Any, writer: Any) -> list[tuple[bytes, int]]:
+    def write_changes(state: State, watermark: Any, writer: Any) -> Any:
         kept = state.shelves["pools"]
         new = np.arange(written[watermark.partition], kept.tally[ROWS])
         tally = kept.tally.copy()
         tally[DIRTY] = new.size
         state.shelves["pools"] = kept._replace(dirty=new, tally=tally)
-        bodies: list[tuple[bytes, int]] = honest(state, watermark, writer)
+        bodies = honest(state, watermark, writer)
         state.shelves["pools"] = kept
         written[watermark.partition] = int(kept.tally[ROWS])
         return bodies

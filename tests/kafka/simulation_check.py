@@ -128,7 +128,7 @@ async def restores(log: MemoryLog, names: Names, partition: int, bases: Sequence
 def replayed(contents: Contents, names: Names, partition: int, partitions: int, key: str) -> Iterator[str]:
     """The engine once more, in one go and without faults, over the batches that the journal names: the same bytes."""
     of = {topic: [record for record in contents[topic] if record.partition == partition] for topic in TOPICS}
-    state, workspace, bodies = State.empty(bytes.fromhex(key)), Workspace(), BodyWriter()
+    state, workspace, bodies = State.empty(bytes.fromhex(key)), Workspace(), BodyWriter(bytes)
     book, digest = rulings().books[0], NO_DIGEST
     written: dict[str, list[tuple[bytes | None, bytes | None]]] = {topic: [] for topic in OUTPUTS}
     for entry in of[JOURNAL]:

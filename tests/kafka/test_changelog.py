@@ -47,7 +47,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[State, list[list[
         part = given if number == 0 else []
         batch = Batch(0, records_of(part), records_of(called[20 * number : 20 * number + 20], 20 * number))
         decide(state, book.rules, batch)
-        bodies = write_changes(state, mark_of(state, number + 1), BodyWriter(2_000))
+        bodies = write_changes(state, mark_of(state, number + 1), BodyWriter(bytes, 2_000))
         batches.append(entries(bodies))
         state.committed()
     return state, batches
@@ -267,7 +267,7 @@ def test_only_the_last_watermark_counts(history: History):
 def test_a_body_is_never_larger_than_asked_for(tmp_path: Path):
     state = State.empty(KEY)
     decide(state, load_rule_book(rates().write(tmp_path)).rules, Batch(0, records_of(commands()), records_of([])))
-    bodies = write_changes(state, mark_of(state, 1), BodyWriter(1_000))
+    bodies = write_changes(state, mark_of(state, 1), BodyWriter(bytes, 1_000))
     assert len(bodies) > 3
     assert all(len(body) <= 1_000 or count == 1 for body, count in bodies)
     assert same(restored(read(entries(bodies))), state)

@@ -40,7 +40,7 @@ def records(written: Written, name: str, partition: int = 0) -> list[Record]:
 
 @pytest.fixture(scope="module")
 def written(outcome: Outcome) -> Written:
-    return write_outcome(outcome, 0, NAMES, BodyWriter())
+    return write_outcome(outcome, 0, NAMES, BodyWriter(bytes))
 
 
 def test_a_rated_record_is_the_line_without_its_line_feed_under_its_tenant(outcome: Outcome, written: Written):
@@ -53,7 +53,7 @@ def test_a_rated_record_is_the_line_without_its_line_feed_under_its_tenant(outco
 
 
 def test_rated_bodies_are_cut_at_their_limit_and_lose_nothing(outcome: Outcome):
-    bodies = rated_bodies(outcome, BodyWriter(5_000))
+    bodies = rated_bodies(outcome, BodyWriter(bytes, 5_000))
     assert len(bodies) > 3
     assert all(len(body) <= 5_000 for body, _ in bodies)
     assert b"".join(record.value + b"\n" for record in records_of_bodies(bodies)) == b"".join(outcome.rated)
@@ -98,7 +98,7 @@ def test_nothing_else_is_written(written: Written):
 
 
 def test_an_empty_batch_writes_nothing():
-    assert write_outcome(Outcome(), 0, NAMES, BodyWriter()).bodies == {}
+    assert write_outcome(Outcome(), 0, NAMES, BodyWriter(bytes)).bodies == {}
 
 
 def test_the_journal_line_vouches_for_the_values_as_a_file_would_hold_them(outcome: Outcome, written: Written):
@@ -110,7 +110,7 @@ def test_the_journal_line_vouches_for_the_values_as_a_file_would_hold_them(outco
 
 
 def test_a_journal_line_is_one_record_without_a_key():
-    ((body, count),) = journal_body(b"{}")
+    ((body, count),) = journal_body(b"{}", bytes)
     assert (body, count) == body_of(b"{}", key=None)
 
 

@@ -82,7 +82,7 @@ def spans(items: Sequence[bytes | None]) -> tuple[Any, Any, Any]:
 
 
 def bodies_of(pairs: Sequence[tuple[bytes | None, bytes | None]], limit_bytes: int) -> list[tuple[bytes, int]]:
-    writer = BodyWriter(limit_bytes)
+    writer = BodyWriter(bytes, limit_bytes)
     writer.add(*spans([key for key, _ in pairs]), *spans([value for _, value in pairs]))
     return writer.finish()
 
@@ -420,7 +420,7 @@ def test_a_record_bigger_than_the_limit_gets_a_body_of_its_own():
 
 
 def test_a_writer_goes_on_where_it_was_and_is_empty_after_finish():
-    writer = BodyWriter()
+    writer = BodyWriter(bytes)
     keys, values = spans([b"a", b"b", b"c"]), spans([b"1", b"2", b"3"])
     writer.add(*keys, *values, 0, 1)
     writer.add(*keys, *values, 2)

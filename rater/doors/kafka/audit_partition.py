@@ -39,7 +39,7 @@ class PartitionAudit:
     def __init__(self, scope: Scope, reader: Reader, partition: int) -> None:
         self.scope, self.reader, self.partition = scope, reader, partition
         self.audited = PartitionAudited(partition)
-        self.workspace, self.bodies = Workspace(), BodyWriter()
+        self.workspace, self.bodies = Workspace(), BodyWriter(bytes)
         self.journal = self.place(JOURNAL)
         self.mark: Watermark  # of the replay: the last batch that agrees
         self.state: State

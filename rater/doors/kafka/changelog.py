@@ -5,7 +5,7 @@ batch, behind the rows it speaks for. The topic is compacted: what is left of it
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -21,6 +21,7 @@ from rater.doors.kafka.record_batches import BodyWriter
 
 Array = np.ndarray[Any, Any]
 
+Kept = TypeVar("Kept")
 META = b"meta"
 NAMES = tuple(SHELVES)
 PREFIXES = {name: np.frombuffer(f"{name}/".encode(), np.uint8).copy() for name in NAMES}
@@ -123,7 +124,7 @@ def span_rows(
         starts[k], ends[k] = start, end
 
 
-def write_changes(state: State, watermark: Watermark, writer: BodyWriter) -> list[tuple[bytes, int]]:
+def write_changes(state: State, watermark: Watermark, writer: BodyWriter[Kept]) -> list[tuple[Kept, int]]:
     """Bodies for `rater-state`: every row changed since the last commit, then the watermark."""
     for name, changed in state.changed().items():
         if not changed.size:

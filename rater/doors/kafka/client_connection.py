@@ -2,7 +2,7 @@
 
 aiokafka has no public name for much of what is needed here and in `client_*`, so these files hold for one minor version
 of it. What is private and used: `AIOKafkaClient`, `GroupCoordinator`, `SubscriptionState`, the request classes,
-`Sender.sender_task`, `BatchBuilder` with its three hooks, and a connection's stream writer.
+`Sender.sender_task`, `BatchBuilder` with its three hooks, and a connection's stream writer, reader and frames.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from aiokafka.conn import create_conn
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
+from rater.doors.kafka import client_frames
 from rater.doors.kafka.log import Fenced, LogProblem, LogTimeout, Place, Refused
 
 AIOKAFKA = "0.14."
@@ -69,7 +70,7 @@ class Connection:
 
     def client(self, request_timeout_s: float | None = None) -> AIOKafkaClient:
         timeout_ms = int(1000 * (request_timeout_s or self.request_timeout_s))
-        return without_creating_topics(AIOKafkaClient(**self.arguments, request_timeout_ms=timeout_ms))
+        return quick_reading(without_creating_topics(AIOKafkaClient(**self.arguments, request_timeout_ms=timeout_ms)))
 
     async def open(self, request_timeout_s: float | None = None) -> AIOKafkaClient:
         """A client that has heard from a broker."""
@@ -125,13 +126,22 @@ class Connection:
 def without_creating_topics(client: AIOKafkaClient) -> AIOKafkaClient:
     """Asking for a topic's partitions creates it, where brokers are so configured; this client asks them not to.
 
-    aiokafka has no setting for it: this one client gets the same method with another `MetadataRequest` in its globals.
+    aiokafka has no setting for it.
     """
     asking = functools.partial(MetadataRequest, allow_auto_topic_creation=False)
-    update = types.FunctionType(
-        AIOKafkaClient._metadata_update.__code__, {**vars(aiokafka.client), "MetadataRequest": asking}
-    )
-    client._metadata_update = types.MethodType(update, client)
+    return with_name(client, "_metadata_update", "MetadataRequest", asking)
+
+
+def quick_reading(client: AIOKafkaClient) -> AIOKafkaClient:
+    """Answers are read through `client_frames`."""
+    return with_name(client, "_get_conn", "create_conn", client_frames.create_conn)
+
+
+def with_name(client: AIOKafkaClient, method: str, name: str, stands_for: Any) -> AIOKafkaClient:
+    """This one client gets the same method, in whose module the name stands for something else."""
+    same = types.FunctionType(getattr(AIOKafkaClient, method).__code__, {**vars(aiokafka.client), name: stands_for})
+    same.__kwdefaults__ = getattr(AIOKafkaClient, method).__kwdefaults__
+    setattr(client, method, types.MethodType(same, client))
     return client
 
 

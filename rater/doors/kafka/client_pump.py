@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class Sizes:
     """How much is asked for and kept for one place, in bytes."""
 
-    place_bytes: int = 1 << 20
+    place_bytes: int = 2 << 20
     buffer_bytes: int = 4 << 20
 
 

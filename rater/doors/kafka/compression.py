@@ -29,15 +29,15 @@ class NotDecompressed(ValueError):
     """Data that are not what their codec promises, or too many."""
 
 
-def packed(codec: int, body: bytes) -> tuple[bytes, int]:
+def packed(codec: int, body: bytes | memoryview) -> tuple[bytes, int]:
     """What to store of a body, and its codec: as it is where that is no more bytes."""
     if codec == NONE or len(body) < WORTH_PACKING_BYTES:
-        return body, NONE
+        return bytes(body), NONE
     stored = PACKERS[codec](body)
-    return (stored, codec) if len(stored) < len(body) else (body, NONE)
+    return (stored, codec) if len(stored) < len(body) else (bytes(body), NONE)
 
 
-def pack_lz4(body: bytes) -> bytes:
+def pack_lz4(body: bytes | memoryview) -> bytes:
     frame = cramjam.lz4.Compressor(level=FASTEST, content_checksum=False, block_linked=False)
     frame.compress(body)
     return bytes(frame.finish())
@@ -53,16 +53,16 @@ ZSTD_PARAMETERS = zstandard.ZstdCompressionParameters(
 _kept = threading.local()  # a compressor and its tables for each thread: it is not for two at once
 
 
-def pack_zstd(body: bytes) -> bytes:
+def pack_zstd(body: bytes | memoryview) -> bytes:
     if not hasattr(_kept, "zstd"):
         _kept.zstd = zstandard.ZstdCompressor(compression_params=ZSTD_PARAMETERS)
     stored: bytes = _kept.zstd.compress(body)
     return stored
 
 
-PACKERS: dict[int, Callable[[bytes], bytes]] = {
+PACKERS: dict[int, Callable[[bytes | memoryview], bytes]] = {
     GZIP: lambda body: gzip.compress(body, FASTEST, mtime=0),
-    SNAPPY: snappy_encode,
+    SNAPPY: lambda body: bytes(snappy_encode(bytes(body))),
     LZ4: pack_lz4,
     ZSTD: pack_zstd,
 }

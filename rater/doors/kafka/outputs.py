@@ -1,8 +1,8 @@
 """An outcome as what one transaction writes: bodies of records for every place, and the journal line that vouches for them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import orjson
@@ -26,36 +26,44 @@ from rater.pipeline import Forward, Outcome
 Array = np.ndarray[Any, Any]
 Body = tuple[bytes, int]  # and the count of its records
 Stored = tuple[bytes, int, int]  # packed, count, codec: as `Writer.write` takes them
+Kept = TypeVar("Kept")
+Keep = Callable[[bytes | memoryview], Kept]
 FORWARDED_FROM = "rater-forwarded-from"  # header: "<partition>/<offset>", so that an auditor finds where it came from
 
 
+class Packed(NamedTuple):
+    """A body as it is stored, and its bytes before compression."""
+
+    stored: bytes
+    codec: int
+    size: int
+
+
+def packing(codec: int) -> Callable[[bytes | memoryview], Packed]:
+    """What a `BodyWriter` of a worker keeps: compressed at once, a body is still in the processor's cache, and nothing is copied."""
+    return lambda body: Packed(*packed(codec, body), len(body))
+
+
 @dataclass(slots=True)
-class Written:
+class Written(Generic[Kept]):
     """Bodies by place, in the order in which each place gets them."""
 
-    bodies: dict[Place, list[Body]] = field(default_factory=dict)
+    bodies: dict[Place, list[tuple[Kept, int]]] = field(default_factory=dict)
 
-    def add(self, place: Place, bodies: Iterable[Body]) -> None:
+    def add(self, place: Place, bodies: Iterable[tuple[Kept, int]]) -> None:
         bodies = list(bodies)
         if bodies:
             self.bodies.setdefault(place, []).extend(bodies)
 
-    @property
-    def size(self) -> int:
-        """Bytes before compression."""
-        return sum(len(body) for bodies in self.bodies.values() for body, _ in bodies)
 
-    def packed(self, codec: int) -> list[tuple[Place, Stored]]:
-        """In the order in which it is to be written."""
-        return [(place, stored_body(codec, *body)) for place, bodies in self.bodies.items() for body in bodies]
+def to_store(written: Written[Packed]) -> tuple[list[tuple[Place, Stored]], int]:
+    """In the order in which it is to be written, and the bytes of all before compression."""
+    bodies = [(place, body, count) for place, bodies in written.bodies.items() for body, count in bodies]
+    stored = [(place, (body.stored, count, body.codec)) for place, body, count in bodies]
+    return stored, sum(body.size for _, body, _ in bodies)
 
 
-def stored_body(codec: int, body: bytes, count: int) -> Stored:
-    stored, codec = packed(codec, body)
-    return stored, count, codec
-
-
-def rated_bodies(outcome: Outcome, writer: BodyWriter) -> list[Body]:
+def rated_bodies(outcome: Outcome, writer: BodyWriter[Kept]) -> list[tuple[Kept, int]]:
     """One record a rated call: key the tenant, value the line without its line feed."""
     for block, (first, last) in zip(outcome.rated, outcome.rated_rows, strict=True):
         # Column by column: a row is wide, and picking whole rows would copy it.
@@ -78,28 +86,35 @@ def _keyed(keys: Sequence[bytes | None], values: Sequence[bytes]) -> list[tuple[
     return [(key, value, ()) for key, value in zip(keys, values, strict=True)]
 
 
-def _forward(written: Written, names: Names, topic: str, partition: int, forwards: Sequence[Forward]) -> None:
+def _forward(
+    written: Written[Kept], names: Names, topic: str, partition: int, forwards: Sequence[Forward], keep: Keep[Kept]
+) -> None:
     for target in sorted({forward.partition for forward in forwards}):
         records = [
             (forward.key, forward.value, ((FORWARDED_FROM, f"{partition}/{forward.offset}".encode()),))
             for forward in forwards
             if forward.partition == target
         ]
-        written.add(names.place(topic, target), frame_few(records))
+        written.add(names.place(topic, target), kept(frame_few(records), keep))
 
 
-def write_outcome(outcome: Outcome, partition: int, names: Names, writer: BodyWriter) -> Written:
+def kept(bodies: Iterable[Body], keep: Keep[Kept]) -> list[tuple[Kept, int]]:
+    return [(keep(body), count) for body, count in bodies]
+
+
+def write_outcome(outcome: Outcome, partition: int, names: Names, writer: BodyWriter[Kept]) -> Written[Kept]:
     """Everything but journal and state: outputs of this partition, and what is forwarded to others."""
-    written = Written()
+    written: Written[Kept] = Written()
     written.add(names.place(RATED, partition), rated_bodies(outcome, writer))
-    events = _keyed([_tenant_of(event) for event in outcome.events], outcome.events)
-    written.add(names.place(EVENTS, partition), frame_few(events))
-    cdrs = _keyed(outcome.rejected_cdr_keys, outcome.rejected_cdrs)
-    written.add(names.place(REJECTED_CDRS, partition), frame_few(cdrs))
-    commands = _keyed(outcome.rejected_command_keys, outcome.rejected_commands)
-    written.add(names.place(REJECTED_COMMANDS, partition), frame_few(commands))
-    _forward(written, names, CDRS, partition, outcome.forwarded_cdrs)
-    _forward(written, names, COMMANDS, partition, outcome.forwarded_commands)
+    few = (
+        (EVENTS, [_tenant_of(event) for event in outcome.events], outcome.events),
+        (REJECTED_CDRS, outcome.rejected_cdr_keys, outcome.rejected_cdrs),
+        (REJECTED_COMMANDS, outcome.rejected_command_keys, outcome.rejected_commands),
+    )
+    for name, keys, values in few:
+        written.add(names.place(name, partition), kept(frame_few(_keyed(keys, values)), writer.keep))
+    _forward(written, names, CDRS, partition, outcome.forwarded_cdrs, writer.keep)
+    _forward(written, names, COMMANDS, partition, outcome.forwarded_commands, writer.keep)
     return written
 
 
@@ -120,5 +135,5 @@ def _lines(values: Sequence[bytes]) -> list[bytes]:
     return [value + b"\n" for value in values]
 
 
-def journal_body(line: bytes) -> list[Body]:
-    return frame_few([(None, line, ())])
+def journal_body(line: bytes, keep: Keep[Kept]) -> list[tuple[Kept, int]]:
+    return kept(frame_few([(None, line, ())]), keep)

@@ -20,7 +20,7 @@ def rehearse(commands: list[bytes], calls: list[bytes]) -> None:
     state = State.empty()
     (given, _), (called, _) = records_from_blocks(_blocks(commands), 0), records_from_blocks(_blocks(calls), 0)
     outcome = decide(state, book.rules, Batch(0, given, called, home=lambda _tenant: 0))
-    writer = BodyWriter()
+    writer = BodyWriter(bytes)
     write_outcome(outcome, 0, Names("warm"), writer)
     mark = Watermark(0, 1, 1, 1, "", "", state.row_counts(), state.free_rows(), 0, bytes(16).hex(), (), "", LAYOUT)
     read = RowsRead(None, "rehearsal")

@@ -18,7 +18,7 @@ from rater.doors.kafka.fetched import Fetched, records_in
 from rater.doors.kafka.leftovers import abort_in, counts_already, left_open
 from rater.doors.kafka.log import Fenced, Log, LogProblem, Member, Place, Reader, Refused, Writer
 from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, REJECTED_COMMANDS, STATE, Names
-from rater.doors.kafka.outputs import Stored, Written, journal_body, vouch, write_outcome
+from rater.doors.kafka.outputs import Packed, Stored, Written, journal_body, packing, to_store, vouch, write_outcome
 from rater.doors.kafka.partitioning import partition_of
 from rater.doors.kafka.record_batches import BodyWriter
 from rater.doors.kafka.restore import Restored, restore_best
@@ -73,7 +73,7 @@ class PartitionTask:
         self._log, self._member, self._names = log, member, names
         self._rules, self._snapshots, self._limits, self._around = rules, snapshots, limits, around
         self._calls, self._commands = names.place(CDRS, partition), names.place(COMMANDS, partition)
-        self._workspace, self._bodies = Workspace(), BodyWriter()
+        self._workspace, self._bodies = Workspace(), BodyWriter(packing(limits.codec))
         self._stopping = asyncio.Event()
         self._base: Base | None = kept  # the committed state, valid between two batches
         self._book: RuleBook | None = None
@@ -403,14 +403,16 @@ class PartitionTask:
         decided_at = self._around.now()
         self._book = book
         watermark, written = self._write(base, fetched, outcome, book)
-        stored = written.packed(self._limits.codec)
+        stored, written_bytes = to_store(written)
         report = BatchReport(
-            outcome, base.state, fetched.size, written.size, fetch_s, decided_at - started, self._around.now() - decided_at, 0.0,
+            outcome, base.state, fetched.size, written_bytes, fetch_s, decided_at - started, self._around.now() - decided_at, 0.0,
             int(call_times.min()) if call_times.size else 0, watermark,
         )  # fmt: skip
         return Decided(outcome, stored, watermark, report)
 
-    def _write(self, base: Base, fetched: Fetched, outcome: Outcome, book: RuleBook) -> tuple[Watermark, Written]:
+    def _write(
+        self, base: Base, fetched: Fetched, outcome: Outcome, book: RuleBook
+    ) -> tuple[Watermark, Written[Packed]]:
         mark, state = base.watermark, base.state
         next_cdr = fetched.next_offset(self._calls, fetched.calls, mark.next_cdr)
         next_command = fetched.next_offset(self._commands, fetched.commands, mark.next_command)
@@ -437,7 +439,7 @@ class PartitionTask:
             state.free_rows(), int(state.seen_tally[0]), mark.key, _versions(book), book.plans_version,
         )  # fmt: skip
         written.add(self._names.place(STATE, self.partition), write_changes(state, watermark, self._bodies))
-        written.add(self._names.place(JOURNAL, self.partition), journal_body(line))
+        written.add(self._names.place(JOURNAL, self.partition), journal_body(line, self._bodies.keep))
         return watermark, written
 
     async def _commit(self, decided: Decided) -> tuple[int, int]:

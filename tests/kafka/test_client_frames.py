@@ -1,0 +1,223 @@
+"""Answers as they come off a socket, in whatever pieces, through `client_frames`: over TCP on loopback and over TLS."""
+
+import asyncio
+import random
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka.conn import AIOKafkaProtocol
+
+from rater.doors.kafka.client_frames import FRAME_BYTES_MAX, KEPT_BYTES, SMALL_BYTES, Cursor, Frames, as_file
+from tests.kafka.test_security import authority, certificate
+
+Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]  # the server's, the client's
+STUCK_S = 10.0
+
+
+@asynccontextmanager
+async def connected(serve: Serve, tls: Contexts | None = None) -> AsyncIterator[tuple[Frames, AIOKafkaProtocol]]:
+    """A connection as aiokafka makes one, read through `Frames`; nothing here lasts longer than `STUCK_S`."""
+    served: set[asyncio.Task[None]] = set()
+
+    def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(asyncio.ensure_future(serve(writer)))
+
+    theirs, ours = tls or (None, None)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=theirs)
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    protocol = AIOKafkaProtocol(loop.create_future(), reader, loop=loop)
+    transport, _ = await loop.create_connection(lambda: protocol, *server.sockets[0].getsockname(), ssl=ours)
+    frames = Frames(transport, protocol)
+    transport.set_protocol(frames)
+    _writer = asyncio.StreamWriter(transport, protocol, reader, loop)  # it keeps the reader that was there before alive
+    try:
+        async with asyncio.timeout(STUCK_S):
+            yield frames, protocol
+    finally:
+        transport.abort()
+        for task in served:
+            task.cancel()
+        server.close()
+
+
+def framed(answer: bytes) -> bytes:
+    return struct.pack(">i", len(answer)) + answer
+
+
+async def next_frame(frames: Frames) -> bytes:
+    (size,) = struct.unpack(">i", await frames.readexactly(4))
+    return bytes(await frames.readexactly(size))
+
+
+def answers(seed: int, count: int) -> list[bytes]:
+    draw = random.Random(seed)
+    sizes = [0, 1, 3, SMALL_BYTES - 4, SMALL_BYTES, SMALL_BYTES + 1, KEPT_BYTES, KEPT_BYTES + 1]
+    sizes += [int(2 ** draw.uniform(0, 20)) for _ in range(count - len(sizes))]
+    draw.shuffle(sizes)
+    return [draw.randbytes(size) for size in sizes]
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Contexts:
+    folder = tmp_path_factory.mktemp("tls")
+    authority(folder, "authority")
+    certificate(folder, "broker", "authority", "IP:127.0.0.1")
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    theirs.load_cert_chain(folder / "broker.pem")
+    return theirs, ssl.create_default_context(cafile=str(folder / "authority.pem"))
+
+
+def read_all(wanted: list[bytes], serve: Serve, tls: Contexts | None = None, pause_s: float = 0.0) -> list[bytes]:
+    async def go() -> list[bytes]:
+        async with connected(serve, tls) as (frames, _):
+            read = []
+            for _ in wanted:
+                read.append(await next_frame(frames))
+                await asyncio.sleep(pause_s)
+            return read
+
+    return asyncio.run(go())
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("over", ["plain", "tls"])
+def test_answers_of_any_size_in_any_pieces_are_read_in_order(seed: int, over: str, tls: Contexts):
+    wanted = answers(seed, 60)
+    whole, draw = b"".join(map(framed, wanted)), random.Random(seed)
+
+    async def in_pieces(writer: asyncio.StreamWriter) -> None:
+        at = 0
+        while at < len(whole):
+            size = int(2 ** draw.uniform(0, 22 if seed % 2 else 16))
+            writer.write(whole[at : at + size])
+            at += size
+            if draw.random() < 0.3:
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    assert read_all(wanted, in_pieces, tls if over == "tls" else None) == wanted
+
+
+def test_many_small_answers_in_one_packet_are_read_one_by_one():
+    wanted = [b"%d" % number for number in range(2_000)]
+
+    async def at_once(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"".join(map(framed, wanted)))
+
+    assert read_all(wanted, at_once) == wanted
+
+
+@pytest.mark.parametrize("over", ["plain", "tls"])
+def test_who_does_not_read_is_sent_no_more_than_a_buffer_and_reads_on_later(over: str, tls: Contexts):
+    wanted = [bytes([number]) * 200_000 for number in range(200)]
+    sent = 0
+
+    async def as_fast_as_it_goes(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        for answer in wanted:
+            writer.write(framed(answer))
+            await writer.drain()
+            sent += 1
+
+    async def go() -> list[bytes]:
+        async with connected(as_fast_as_it_goes, tls if over == "tls" else None) as (frames, _):
+            first = await next_frame(frames)
+            before = -1
+            while sent != before:  # until the system's own buffers are full
+                before = sent
+                await asyncio.sleep(0.2)
+            assert sent < len(wanted)
+            return [first, *[await next_frame(frames) for _ in wanted[1:]]]
+
+    assert asyncio.run(go()) == wanted
+
+
+@pytest.mark.parametrize("there", [0, 2, 4, 5, 4 + SMALL_BYTES, 4 + 2 * SMALL_BYTES])
+def test_a_connection_that_ends_within_an_answer_says_so(there: int):
+    async def part(writer: asyncio.StreamWriter) -> None:
+        writer.write(framed(bytes(3 * SMALL_BYTES))[:there])
+        writer.close()
+
+    async def go() -> None:
+        async with connected(part) as (frames, _):
+            with pytest.raises(asyncio.IncompleteReadError):
+                await next_frame(frames)
+
+    asyncio.run(go())
+
+
+def test_what_came_before_the_end_is_still_read():
+    async def two(writer: asyncio.StreamWriter) -> None:
+        writer.write(framed(b"one") + framed(b"two"))
+        writer.close()
+
+    async def go() -> None:
+        async with connected(two) as (frames, _):
+            assert await next_frame(frames) == b"one"
+            await asyncio.sleep(0.1)
+            assert not frames.at_eof()
+            assert await next_frame(frames) == b"two"
+            assert frames.at_eof()
+
+    asyncio.run(go())
+
+
+def test_a_connection_that_is_reset_ends_with_the_reason():
+    async def reset(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\0\0")
+        await writer.drain()
+        writer.transport.abort()
+
+    async def go() -> None:
+        async with connected(reset) as (frames, protocol):
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                await next_frame(frames)
+            frames.connection_lost(ConnectionResetError("for good"))
+            with pytest.raises(ConnectionResetError, match="for good"):
+                await frames.readexactly(4)
+            assert protocol._closed_fut.done()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("size", [-1, FRAME_BYTES_MAX + 1, struct.unpack(">i", b"HTTP")[0]])
+def test_what_no_broker_says_is_refused_and_not_waited_for(size: int):
+    async def nothing(_: asyncio.StreamWriter) -> None:
+        """Who listens says nothing more."""
+
+    async def go() -> None:
+        async with connected(nothing) as (frames, _):
+            with pytest.raises(ConnectionError, match=f"an answer of {size} bytes .* no Kafka broker"):
+                await frames.readexactly(size)
+
+    asyncio.run(go())
+
+
+def test_memory_for_large_answers_stays_up_to_a_limit():
+    sizes = [SMALL_BYTES + 1, KEPT_BYTES - 7, SMALL_BYTES + 9, KEPT_BYTES + 1, SMALL_BYTES + 9]
+
+    async def all_of_them(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"".join(framed(bytes([number]) * size) for number, size in enumerate(sizes)))
+
+    async def go() -> list[int]:
+        kept = []
+        async with connected(all_of_them) as (frames, _):
+            for number, size in enumerate(sizes):
+                assert await next_frame(frames) == bytes([number]) * size
+                kept.append(len(frames._large))
+        return kept
+
+    assert asyncio.run(go()) == [2 * SMALL_BYTES, KEPT_BYTES, KEPT_BYTES, KEPT_BYTES, KEPT_BYTES]
+
+
+def test_a_view_is_read_like_a_file():
+    data = bytes(range(100))
+    for file in (as_file(data), as_file(memoryview(data)), Cursor(memoryview(data))):
+        assert [file.read(10), file.read(0), file.read(60), file.read(50), file.read(1)] == [
+            data[:10], b"", data[10:70], data[70:], b"",
+        ]  # fmt: skip
