@@ -46,6 +46,8 @@ USED_AGAIN = frozenset({"lots", "holds"})  # rows of these are given back
 _SMALLEST_SHELF = 64
 # The next set of ids is begun when a sixteenth of this one is left, and where that is many batches, not before the last of them.
 ALMOST_FULL, LAST_BATCHES = 16, 256
+READY_BEFORE = 8  # memory is asked for when the last eighth fills, and moved into when the last sixteenth does
+WORTH_MAKING_READY = 1 << 16  # slots: the next set has two megabytes
 
 
 def _records(count: int, dtype: np.dtype[Any]) -> Array:
@@ -102,6 +104,7 @@ class State:
     seen_tally: Array = field(default_factory=lambda: np.zeros(2, np.int64))
     scratch: Array = field(default_factory=lambda: np.zeros(64, np.uint8))
     next_seen: NextSeen | None = None
+    ready: Array | None = None  # memory for the next set of ids, asked for by somebody who has the time
 
     @staticmethod
     def empty(key: bytes = bytes(16)) -> "State":
@@ -169,13 +172,32 @@ class State:
         if left < 0:
             self._move_ids(slots_for(int(self.seen_tally[0]) + more))
         elif left < min(slots // ALMOST_FULL, LAST_BATCHES * more):
-            self.next_seen = self.next_seen or NextSeen.of(2 * slots)
+            self.next_seen = self.next_seen or self._next_of(2 * slots)
             self.next_seen.move(self.seen, slots * more // (2 * left + 1) + 1)  # half of `more` is what comes as a rule
+
+    def slots_to_make_ready(self) -> int:
+        """Of how many slots the next set will be, where it is time that somebody asks for its memory; else 0.
+
+        Asking for it is most of what moving costs, and who has a thread beside this one can do it there: see `make_ready`.
+        """
+        slots = self.seen.shape[0]
+        left = room_of(slots) - int(self.seen_tally[0])
+        soon = slots >= WORTH_MAKING_READY and left < slots // READY_BEFORE
+        return 2 * slots if soon and self.next_seen is None and self.ready is None else 0
+
+    def make_ready(self, memory: Array) -> None:
+        """Take memory for the next set (zeros, uint64[slots, 2]); what is not of the size that is wanted is let go."""
+        if len(memory) == self.slots_to_make_ready():
+            self.ready = memory
+
+    def _next_of(self, slots: int) -> NextSeen:
+        ready, self.ready = self.ready, None
+        return NextSeen(ready) if ready is not None and len(ready) == slots else NextSeen.of(slots)
 
     def _move_ids(self, slots: int) -> None:
         """Into a set of so many slots: the one that was begun, where it is of that size."""
         begun, self.next_seen = self.next_seen, None
-        found = begun if begun is not None and len(begun.slots) == slots else NextSeen.of(slots)
+        found = begun if begun is not None and len(begun.slots) == slots else self._next_of(slots)
         found.told(self.seen, self.fresh_ids())
         found.move(self.seen, len(self.seen))
         self.seen = found.slots
@@ -212,7 +234,7 @@ class State:
         self.shelves[name] = shelf
 
     def restore_seen(self, ids: Array) -> None:
-        self.seen, self.next_seen = np.zeros((slots_for(len(ids)), 2), np.uint64), None
+        self.seen, self.next_seen, self.ready = np.zeros((slots_for(len(ids)), 2), np.uint64), None, None
         refill(self.seen, ids, len(ids))
         self.seen_tally[0] = len(ids)
 

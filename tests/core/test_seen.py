@@ -163,3 +163,59 @@ def test_a_restored_set_forgets_the_one_that_was_begun():
     state.reserve(0, 1)
     assert state.next_seen is None
     assert state.seen_ids().tolist() == [[7, 8]]
+
+
+def test_memory_that_was_made_ready_is_what_the_ids_move_into():
+    state, batch = state_of(190_000), 500
+    assert state.seen.shape[0] == 262_144
+    assert state.slots_to_make_ready() == 524_288  # the last eighth has begun
+    memory = np.zeros((524_288, 2), np.uint64)
+    state.make_ready(memory)
+    assert state.slots_to_make_ready() == 0
+    known = ids_in(state.seen)
+    while state.seen.shape[0] == 262_144:
+        state.reserve(0, batch)
+        more = np.random.default_rng(len(known)).integers(1, 1 << 62, (batch, 2), np.uint64)
+        remember_all(state, more)
+        state.committed()
+        known |= ids_in(more)
+    assert state.seen is memory
+    assert ids_in(state.seen) == known
+    assert state.ready is None
+    assert state.slots_to_make_ready() == 0
+
+
+@pytest.mark.parametrize("ids", [0, 900, 44_000, 180_000])
+def test_nobody_is_asked_for_memory_while_the_set_is_small_or_has_room(ids: int):
+    assert state_of(ids).slots_to_make_ready() == 0
+
+
+def test_memory_of_another_size_or_too_late_is_let_go():
+    state = state_of(190_000)
+    state.make_ready(np.zeros((1_024, 2), np.uint64))
+    assert state.ready is None
+    state = state_of(200_000)
+    state.reserve(0, 500)
+    assert state.next_seen is not None
+    begun = state.next_seen.slots
+    assert state.slots_to_make_ready() == 0
+    state.make_ready(np.zeros((524_288, 2), np.uint64))
+    assert state.ready is None
+    assert state.next_seen.slots is begun
+
+
+def test_a_restored_set_forgets_the_memory_that_was_made_ready():
+    state = state_of(190_000)
+    state.make_ready(np.zeros((524_288, 2), np.uint64))
+    state.restore_seen(np.array([[7, 8]], np.uint64))
+    assert state.ready is None
+
+
+def test_a_batch_that_is_larger_than_what_was_foreseen_moves_into_a_set_of_its_own_size():
+    state = state_of(190_000)
+    state.make_ready(np.zeros((524_288, 2), np.uint64))
+    known = ids_in(state.seen)
+    state.reserve(0, 300_000)
+    assert state.seen.shape[0] == 1_048_576
+    assert state.ready is None
+    assert ids_in(state.seen) == known

@@ -4,7 +4,7 @@ Key `<shelf>/<row number>`, value the row's own bytes without the zero bytes at 
 batch, behind the rows it speaks for. The topic is compacted: what is left of it is one record a row, the newest.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -65,7 +65,8 @@ class Watermark:
     layout: str = LAYOUT
 
     def encode(self) -> bytes:
-        return orjson.dumps({"v": 1, **asdict(self)})
+        # not `asdict`, which copies every name and number: a tenth of a millisecond a batch
+        return orjson.dumps({"v": 1} | {name: getattr(self, name) for name in self.__slots__})
 
 
 def decode_watermark(raw: bytes, where: str) -> Watermark:

@@ -18,6 +18,7 @@ from rater.doors.kafka.fetched import Fetched, records_in
 from rater.doors.kafka.leftovers import abort_in, counts_already, left_open
 from rater.doors.kafka.log import Fenced, Log, LogProblem, Member, Place, Reader, Refused, Writer
 from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, REJECTED_COMMANDS, STATE, Names
+from rater.doors.kafka.next_ids import NextIds
 from rater.doors.kafka.outputs import Packed, Stored, Written, journal_body, packing, to_store, vouch, write_outcome
 from rater.doors.kafka.partitioning import partition_of
 from rater.doors.kafka.record_batches import BodyWriter
@@ -81,6 +82,7 @@ class PartitionTask:
         self._reader: Reader | None = None
         self._due = 0.0  # the next commit, where anything came
         self._keeper = SnapshotKeeper(partition, names.app_id, snapshots, limits.snapshot_interval_s, around)
+        self._next_ids = NextIds(partition, around)
         self._transaction_open = False
         self._oldest_ms = 0  # of the batch on its way
         self._lookers: list[tuple[Callable[[Base, RuleBook], Any], asyncio.Future[Any]]] = []
@@ -309,6 +311,7 @@ class PartitionTask:
             if fetched.count or self._moved(fetched):
                 await self._rate(fetched, begun)
             if self._base is not None:
+                self._next_ids.between_batches(self._base.state)
                 await self._keeper.between_batches(self._base)
 
     def _moved(self, fetched: Fetched) -> bool:
@@ -508,6 +511,7 @@ class PartitionTask:
         reached("in-revoke")
         self._current = False
         await self._keeper.end()
+        await self._next_ids.end()
         for opened in (self._writer, self._reader):
             if opened is not None:
                 await opened.close()

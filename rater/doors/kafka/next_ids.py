@@ -1,0 +1,63 @@
+"""Memory for a partition's next set of ids, asked for beside rating.
+
+A system gives fresh memory page by page, and where it is a guest of another one each megabyte may take ten milliseconds: of a set for
+thirteen million ids that is two seconds and a half. A batch that asks for its share of it makes its calls wait; a thread beside it does not.
+"""
+
+import asyncio
+import threading
+
+import numpy as np
+
+from rater.core.state import State
+from rater.doors.kafka.snapshot import PAGE_BYTES, STEP_BYTES, Array, Rest
+from rater.doors.kafka.snapshot_keeper import Rests
+from rater.doors.kafka.surroundings import Surroundings
+
+ID_SLOT_BYTES = 16
+
+
+class NextIds:
+    """Of one partition. Its task says when nobody works on the state (`between_batches`)."""
+
+    def __init__(self, partition: int, around: Surroundings) -> None:
+        self._partition, self._around = partition, around
+        self._making: asyncio.Task[None] | None = None
+        self._made: Array | None = None
+        self._ended = threading.Event()
+
+    def between_batches(self, state: State) -> None:
+        """Hand memory over that is ready, and begin to ask for some where it is time to."""
+        made, self._made = self._made, None
+        if made is not None:
+            state.make_ready(made)
+        slots = state.slots_to_make_ready()
+        if slots and (self._making is None or self._making.done()):
+            self._making = asyncio.create_task(self._make(slots))
+
+    async def _make(self, slots: int) -> None:
+        rests = Rests()
+        try:
+            self._made = await self._around.aside(lambda: ready_slots(slots, rests.rest, self._ended))
+        except MemoryError as error:  # the batch that needs it will say so
+            self._around.say(self._partition, f"no memory yet for {slots} slots of ids: {error}")
+
+    async def end(self) -> None:
+        """What is under way is left where it is."""
+        self._ended.set()
+        if self._making is not None:
+            await asyncio.wait([self._making])
+        self._made = None
+
+
+def ready_slots(slots: int, rest: Rest, ended: threading.Event) -> Array:
+    """Zeros whose memory is there, unless it ended before."""
+    memory = np.zeros((slots, 2), np.uint64)
+    for at in range(0, slots, STEP_BYTES // ID_SLOT_BYTES):
+        if ended.is_set():
+            break
+        memory[at : at + STEP_BYTES // ID_SLOT_BYTES : PAGE_BYTES // ID_SLOT_BYTES] = (
+            0  # writing is what makes a page one's own
+        )
+        rest()
+    return memory
