@@ -21,8 +21,9 @@ STRING = rb'"(?:[^"\\\x00-\x1f]++|\\.)*+"'
 SCALAR = rb'[^\s,:{}\[\]"]++'
 MEMBER = STRING + rb"\s*+:\s*+(?:" + STRING + rb"|" + SCALAR + rb")\s*+"
 FLAT_ROW = re.compile(rb'\{(?:[^"{}\[\]]++|' + STRING + rb")*+\}")
-PAGE_HEAD = re.compile(rb"\{\s*+(?:(?!\"value\"\s*+:)" + MEMBER + rb",\s*+)*+\"value\"\s*+:\s*+\[")
-PAGE_TAIL = re.compile(rb"\]\s*+(?:,\s*+" + MEMBER + rb")*+\}")
+# Members are repeated without `*+`: before 3.11.5 Python loses its way where what is repeated may go back within itself (gh-106052).
+PAGE_HEAD = re.compile(rb"\{\s*+(?:(?!\"value\"\s*+:)" + MEMBER + rb",\s*+)*\"value\"\s*+:\s*+\[")
+PAGE_TAIL = re.compile(rb"\]\s*+(?:,\s*+" + MEMBER + rb")*\}")
 PAGE_KEY = b'"value"'
 BRACES = re.compile(STRING + rb'|[{}]|"')
 BETWEEN = re.compile(rb"(?:[\s,\x1e]|\xef\xbb\xbf)*+")

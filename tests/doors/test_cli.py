@@ -359,7 +359,7 @@ def test_a_state_of_another_version_says_which(desk: Path, tmp_path: Path):
     db.commit()
     db.close()
     for ended in (rate(desk, tmp_path / "out"), front("balance", "contoso", "--state", tmp_path / "out" / "state.db")):
-        assert "version 1; this rater reads version 3. Go on with the rater that wrote it" in refused(ended)
+        assert "version 1; this rater reads version 4. Go on with the rater that wrote it" in refused(ended)
 
 
 def test_a_state_in_use_is_refused(desk: Path, tmp_path: Path):
