@@ -51,7 +51,8 @@ async def settled() -> None:
 
 def test_memory_is_asked_for_once_beside_the_batches_and_handed_over_between_two(tmp_path: Path):
     async def go() -> None:
-        aside, told, state = Aside(), [], almost_full()  # type: ignore[var-annotated]
+        told: list[str] = []
+        aside, state = Aside(), almost_full()
         keeper = NextIds(0, surroundings(tmp_path, aside, told))
         for _ in range(5):
             keeper.between_batches(state)

@@ -13,9 +13,10 @@ from rater.core.state import State
 from rater.doors.clock import stopwatch
 from rater.doors.kafka import snapshot_keeper
 from rater.doors.kafka.crew import Crew
+from rater.doors.kafka.fresh_memory import Rest, no_rest
 from rater.doors.kafka.log import Place
 from rater.doors.kafka.names import CDRS
-from rater.doors.kafka.snapshot import Base, Image, Rest, Snapshots, image_bytes, image_of, no_rest
+from rater.doors.kafka.snapshot import Base, Image, Snapshots, image_bytes, image_of
 from rater.doors.kafka.snapshot_keeper import Rests, SnapshotKeeper
 from rater.doors.kafka.surroundings import Surroundings
 from tests.kafka.harness import APP, STUCK_S, Bench

@@ -5,7 +5,7 @@ batch, behind the rows it speaks for. The topic is compacted: what is left of it
 """
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import orjson
@@ -17,11 +17,10 @@ from rater.core.state import SHELVES, State
 from rater.core.words import copy_bytes
 from rater.core.writing import put, put_int
 from rater.doors.kafka.log import LogProblem
-from rater.doors.kafka.record_batches import BodyWriter
+from rater.doors.kafka.record_batches import BodyWriter, Kept
 
 Array = np.ndarray[Any, Any]
 
-Kept = TypeVar("Kept")
 META = b"meta"
 NAMES = tuple(SHELVES)
 PREFIXES = {name: np.frombuffer(f"{name}/".encode(), np.uint8).copy() for name in NAMES}

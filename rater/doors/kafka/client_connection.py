@@ -139,8 +139,11 @@ def quick_reading(client: AIOKafkaClient) -> AIOKafkaClient:
 
 def with_name(client: AIOKafkaClient, method: str, name: str, stands_for: Any) -> AIOKafkaClient:
     """This one client gets the same method, in whose module the name stands for something else."""
-    same = types.FunctionType(getattr(AIOKafkaClient, method).__code__, {**vars(aiokafka.client), name: stands_for})
-    same.__kwdefaults__ = getattr(AIOKafkaClient, method).__kwdefaults__
+    as_it_is = getattr(AIOKafkaClient, method)
+    same = types.FunctionType(
+        as_it_is.__code__, {**vars(aiokafka.client), name: stands_for}, argdefs=as_it_is.__defaults__
+    )
+    same.__kwdefaults__ = as_it_is.__kwdefaults__
     setattr(client, method, types.MethodType(same, client))
     return client
 

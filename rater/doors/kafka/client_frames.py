@@ -1,7 +1,7 @@
 """What a broker answers, read from the socket straight into the memory it is decoded from.
 
 aiokafka reads through an `asyncio.StreamReader`: each quarter of a megabyte that the socket gives is appended to one buffer, reading
-stops and goes on again around it, an answer is copied out of that buffer, copied into a file in memory, and its records are copied out of that.
+stops and goes on again around it, an answer is copied out of that buffer, and its records are copied out of the answer.
 Of a fetch of two megabytes nothing is copied here but the records, once. Small answers come several at a time, as they did.
 """
 

@@ -10,11 +10,9 @@ import threading
 import numpy as np
 
 from rater.core.state import State
-from rater.doors.kafka.snapshot import PAGE_BYTES, STEP_BYTES, Array, Rest
+from rater.doors.kafka.fresh_memory import Array, Rest, ask_for
 from rater.doors.kafka.snapshot_keeper import Rests
 from rater.doors.kafka.surroundings import Surroundings
-
-ID_SLOT_BYTES = 16
 
 
 class NextIds:
@@ -53,11 +51,5 @@ class NextIds:
 def ready_slots(slots: int, rest: Rest, ended: threading.Event) -> Array:
     """Zeros whose memory is there, unless it ended before."""
     memory = np.zeros((slots, 2), np.uint64)
-    for at in range(0, slots, STEP_BYTES // ID_SLOT_BYTES):
-        if ended.is_set():
-            break
-        memory[at : at + STEP_BYTES // ID_SLOT_BYTES : PAGE_BYTES // ID_SLOT_BYTES] = (
-            0  # writing is what makes a page one's own
-        )
-        rest()
+    ask_for(memory.reshape(-1).view(np.uint8), rest, ended.is_set)
     return memory

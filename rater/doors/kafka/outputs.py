@@ -1,8 +1,8 @@
 """An outcome as what one transaction writes: bodies of records for every place, and the journal line that vouches for them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 import orjson
@@ -20,14 +20,12 @@ from rater.doors.kafka.names import (
     REJECTED_COMMANDS,
     Names,
 )
-from rater.doors.kafka.record_batches import BodyWriter, frame_few
+from rater.doors.kafka.record_batches import BodyWriter, Keep, Kept, frame_few
 from rater.pipeline import Forward, Outcome
 
 Array = np.ndarray[Any, Any]
 Body = tuple[bytes, int]  # and the count of its records
 Stored = tuple[bytes, int, int]  # packed, count, codec: as `Writer.write` takes them
-Kept = TypeVar("Kept")
-Keep = Callable[[bytes | memoryview], Kept]
 FORWARDED_FROM = "rater-forwarded-from"  # header: "<partition>/<offset>", so that an auditor finds where it came from
 
 
@@ -39,7 +37,7 @@ class Packed(NamedTuple):
     size: int
 
 
-def packing(codec: int) -> Callable[[bytes | memoryview], Packed]:
+def packing(codec: int) -> Keep[Packed]:
     """What a `BodyWriter` of a worker keeps: compressed at once, a body is still in the processor's cache, and nothing is copied."""
     return lambda body: Packed(*packed(codec, body), len(body))
 

@@ -39,8 +39,8 @@ CODEC, APPEND_TIME, TRANSACTIONAL, CONTROL = 0x07, 0x08, 0x10, 0x20
 
 RECORD_BYTES_MIN = 7  # length, attributes, two deltas, key, value, headers: a byte each
 BODY_BYTES_MAX = 900_000  # below a broker's usual `max.message.bytes` of 1 MiB, with its header and some room
-# Of one kind, to topics of our own, which take 16 MiB (`topics.py`). A request holds one batch for a place, and each costs both
-# ends a fifth of a millisecond: at full load a transaction has 11 MB of rated calls.
+# Of one kind, to topics of our own, which take 16 MiB (`topics.py`). A request holds one batch for a place, and each costs
+# the event loop a quarter of a millisecond: at full load a transaction has 11 MB of rated calls.
 OWN_BYTES_MAX = 4_000_000
 
 
@@ -341,6 +341,7 @@ Spans = tuple[Array, Array, Array, Array, Array, Array]
 
 
 Kept = TypeVar("Kept")
+Keep = Callable[[bytes | memoryview], Kept]  # what stays of a finished body
 
 
 class BodyWriter(Generic[Kept]):
@@ -349,7 +350,7 @@ class BodyWriter(Generic[Kept]):
     One buffer serves all bodies of a writer's life: of a finished one stays what `keep` makes of it at once, for instance its bytes.
     """
 
-    def __init__(self, keep: Callable[[bytes | memoryview], Kept], limit_bytes: int = OWN_BYTES_MAX) -> None:
+    def __init__(self, keep: Keep[Kept], limit_bytes: int = OWN_BYTES_MAX) -> None:
         self._out = np.empty(limit_bytes, np.uint8)
         self.keep = keep
         self._at = 0

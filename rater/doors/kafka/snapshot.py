@@ -7,7 +7,6 @@ is restored from its topics.
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +17,15 @@ import orjson
 from rater.core.state import SHELVES, State
 from rater.doors.failpoints import reached
 from rater.doors.kafka.changelog import LAYOUT, ChangelogProblem, Watermark, decode_watermark, flat
+from rater.doors.kafka.fresh_memory import STEP_BYTES, Rest, ask_for, no_rest
 
 Array = np.ndarray[Any, Any]
 
 MAGIC = b"rater-snapshot-1\n"
-DIGEST_BYTES, ID_BYTES, PAGE_BYTES = 32, 16, 4096
+DIGEST_BYTES, ID_BYTES = 32, 16
 HEADER_BYTES_MAX = 1 << 20
 # What goes to the disk at once. A hundred megabytes in one go keep others who write to it waiting (a broker on the same machine).
 PIECE_BYTES = 4 << 20
-STEP_BYTES = 1 << 20  # a millisecond or two of work, then a rest
-
-
-# Called after every step of work that nobody waits for: whoever has others to think of lets some time go by.
-Rest = Callable[[], object]
-
-
-def no_rest() -> None:
-    """There is nobody else."""
 
 
 class SnapshotUnusable(Exception):
@@ -78,9 +69,7 @@ class Room:
         if size > self._bytes.size:
             self._bytes = np.empty(0, np.uint8)  # the old one first: they need not be there together
             self._bytes = np.empty(size + size // 4, np.uint8)
-            for at in range(0, self._bytes.size, STEP_BYTES):
-                self._bytes[at : at + STEP_BYTES : PAGE_BYTES] = 0  # writing is what makes a page one's own
-                rest()
+            ask_for(self._bytes, rest)
 
     def take(self, size: int) -> Array:
         self.make(size)

@@ -1,0 +1,32 @@
+"""Memory that the system has not given yet, asked for in steps, with rests: by a thread that nobody waits for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+PAGE_BYTES = 4096
+STEP_BYTES = 1 << 20  # a millisecond or two of work, then a rest
+
+# Called after every step of work that nobody waits for: whoever has others to think of lets some time go by.
+Rest = Callable[[], object]
+
+
+def no_rest() -> None:
+    """There is nobody else."""
+
+
+def never() -> bool:
+    """It goes on to the end."""
+    return False
+
+
+def ask_for(memory: Array, rest: Rest, ended: Callable[[], bool] = never) -> None:
+    """Every page of these zeros, or bytes that mean nothing yet (uint8[n]), unless it ended before."""
+    for at in range(0, memory.size, STEP_BYTES):
+        if ended():
+            return
+        memory[at : at + STEP_BYTES : PAGE_BYTES] = 0  # writing is what makes a page one's own
+        rest()
