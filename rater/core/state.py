@@ -46,7 +46,7 @@ USED_AGAIN = frozenset({"lots", "holds"})  # rows of these are given back
 _SMALLEST_SHELF = 64
 # The next set of ids is begun when a sixteenth of this one is left, and where that is many batches, not before the last of them.
 ALMOST_FULL, LAST_BATCHES = 16, 256
-READY_BEFORE = 8  # memory is asked for when the last eighth fills, and moved into when the last sixteenth does
+READY_BEFORE = 4  # memory is asked for when the last quarter fills, and moved into when the last sixteenth does
 WORTH_MAKING_READY = 1 << 16  # slots: the next set has two megabytes
 
 

@@ -11,13 +11,13 @@ import pytest
 
 from rater.core.state import State
 from rater.doors.clock import stopwatch
-from rater.doors.kafka import snapshot_keeper
+from rater.doors.kafka import rests, snapshot_keeper
 from rater.doors.kafka.crew import Crew
 from rater.doors.kafka.fresh_memory import Rest, no_rest
 from rater.doors.kafka.log import Place
 from rater.doors.kafka.names import CDRS
 from rater.doors.kafka.snapshot import Base, Image, Snapshots, image_bytes, image_of
-from rater.doors.kafka.snapshot_keeper import Rests, SnapshotKeeper
+from rater.doors.kafka.snapshot_keeper import SnapshotKeeper
 from rater.doors.kafka.surroundings import Surroundings
 from tests.kafka.harness import APP, STUCK_S, Bench
 from tests.kafka.test_changelog import mark_of
@@ -96,7 +96,7 @@ def test_a_disk_that_refuses_a_snapshot_does_not_keep_the_turn(tmp_path: Path):
 
 def keepers(bench: Bench, count: int) -> tuple[list[SnapshotKeeper], Surroundings]:
     around = bench.kit().around
-    made = [SnapshotKeeper(p, APP, bench.snapshots, 0.0, around) for p in range(count)]
+    made = [SnapshotKeeper(p, count, APP, bench.snapshots, 0.0, around) for p in range(count)]
     for keeper in made:
         keeper.taken_over()
     return made, around
@@ -175,7 +175,7 @@ def test_a_partition_that_is_cancelled_while_its_state_is_copied_keeps_its_turn_
             return work()
 
         around = replace(bench.kit().around, aside=aside)
-        keeper = SnapshotKeeper(0, APP, bench.snapshots, 0.0, around)
+        keeper = SnapshotKeeper(0, 1, APP, bench.snapshots, 0.0, around)
         keeper.taken_over()
         base = Base(State.empty(), mark_of(State.empty(), 1), 0, 0, 0)
         await keeper.between_batches(base)
@@ -220,18 +220,65 @@ def test_room_and_file_are_made_in_steps_with_a_rest_after_each(tmp_path: Path):
     base, disk = Base(state, mark_of(state, 1), 0, 0, 0), Snapshots(tmp_path, APP)
     disk.room.make(image_bytes(state), lambda: rested.append("room"))
     disk.save(0, image_of(base, APP, disk.room), lambda: rested.append("file"))
-    assert rested.count("room") == 4
-    assert rested.count("file") == 4 + 3  # of the ids; of what stands before them
+    assert rested.count("room") == 16
+    assert rested.count("file") == 13 + 3  # of the ids; of what stands before them
 
 
-def test_a_rest_is_twice_as_long_as_the_work_before_it(monkeypatch: pytest.MonkeyPatch):
-    rests, waited = Rests(), []
-    monkeypatch.setattr(snapshot_keeper, "stopwatch", lambda: lambda: 0.25)
-    monkeypatch.setattr(rests, "_hurry", type("Hurry", (), {"wait": staticmethod(waited.append)}))
-    rests.begin()
-    rests.rest()
-    rests.rest()
-    assert waited == [0.5, 0.5]
+@pytest.mark.parametrize(("partitions", "due"), [(1, [60.0]), (2, [30.0, 60.0]), (3, [20.0, 40.0, 60.0])])
+def test_the_first_snapshots_are_due_one_after_the_other_in_the_first_interval(
+    tmp_path: Path, partitions: int, due: list[float]
+):
+    """And an interval later each again: taken all at once, they would wait for each other every time."""
+
+    async def go() -> None:
+        bench = Bench(tmp_path, RATES)
+        clock = [1_000.0]
+        around = replace(bench.kit().around, now=lambda: clock[0])
+        disk = bench.snapshots = SlowDisk(tmp_path / "snapshots")
+        disk.released.set()
+        keepers = [SnapshotKeeper(p, partitions, APP, disk, 60.0, around) for p in range(partitions)]
+        for keeper in keepers:
+            keeper.taken_over()
+        batch = 0
+        for rounds in (0.0, 60.0):
+            for at in due:
+                for moment in (1_000.0 + rounds + at - 0.001, 1_000.0 + rounds + at):
+                    clock[0], batch, before = moment, batch + 1, len(disk.written)
+                    for _ in range(3):
+                        for keeper in keepers:
+                            await keeper.between_batches(Base(State.empty(), mark_of(State.empty(), batch), 0, 0, 0))
+                        await until_nothing_moves()
+                    on_time = moment == 1_000.0 + rounds + at
+                    assert disk.written[before:] == ([due.index(at)] if on_time else [])
+        for keeper in keepers:
+            await keeper.end()
+
+    asyncio.run(go())
+
+
+def test_a_snapshot_that_others_wait_for_rests_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    waited: list[float] = []
+    monkeypatch.setattr(rests, "stopwatch", lambda: lambda: 0.25)
+
+    async def go() -> None:
+        bench = Bench(tmp_path, RATES)
+        (keeper,), around = keepers(bench, 1)
+        monkeypatch.setattr(keeper._rests, "_hurry", type("Hurry", (), {"wait": staticmethod(waited.append)}))
+        keeper._rests.rest()
+        async with around.saving:
+            other = asyncio.create_task(turn_of(around))
+            await until_nothing_moves()
+            keeper._rests.rest()
+        await other
+        keeper._rests.rest()
+
+    asyncio.run(go())
+    assert waited == [2.0, 0.5, 2.0]
+
+
+async def turn_of(around: Surroundings) -> None:
+    async with around.saving:
+        pass
 
 
 def test_whoever_has_to_go_rests_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -240,7 +287,7 @@ def test_whoever_has_to_go_rests_no_more(tmp_path: Path, monkeypatch: pytest.Mon
     async def go() -> float:
         bench = Bench(tmp_path, RATES)
         around = replace(bench.kit().around, aside=asyncio.to_thread)
-        keeper = SnapshotKeeper(0, APP, bench.snapshots, 0.0, around)
+        keeper = SnapshotKeeper(0, 1, APP, bench.snapshots, 0.0, around)
         keeper.taken_over()
         state = state_with_ids(200_000)
         base = Base(state, mark_of(state, 1), 0, 0, 0)

@@ -6,6 +6,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import cramjam
@@ -19,6 +20,7 @@ CODEC_NAMES = {number: name for name, number in CODECS.items()}
 
 # A broker takes about one MiB a batch; what inflates to a hundred times that is no harvest of call records.
 DECOMPRESSED_BYTES_MAX = 128 << 20
+LIKELY_RATIO_MAX = 32  # rows of accounts as a worker writes them are a twentieth with zstd
 FASTEST = 1
 WORTH_PACKING_BYTES = 1_024  # the journal line and the rows of a few calls are written as they are
 XERIAL = b"\x82SNAPPY\0"  # how Java frames snappy: blocks, each with its length in front
@@ -50,7 +52,9 @@ ZSTD_PARAMETERS = zstandard.ZstdCompressionParameters(
     strategy=zstandard.STRATEGY_FAST, window_log=17, hash_log=13, chain_log=12, search_log=1, min_match=7,
     write_content_size=True,
 )  # fmt: skip
-_kept = threading.local()  # a compressor and its tables for each thread: it is not for two at once
+_kept = (
+    threading.local()
+)  # a compressor and its tables, and a decompressor, for each thread: they are not for two at once
 
 
 def pack_zstd(body: bytes | memoryview) -> bytes:
@@ -109,10 +113,13 @@ def snappy_size(stored: memoryview) -> int:
 
 
 def into_growing(inflate: Callable[[Any, Any], int]) -> Callable[[memoryview, int], bytes | None]:
-    """lz4 and zstd do not always say how long the bytes will be: give them room, and more room, up to the limit."""
+    """lz4 and zstd do not always say how long the bytes will be: give them room, and more room, up to the limit.
+
+    Room that is not written to costs nothing; what did not fit is inflated a second time.
+    """
 
     def inflated(stored: memoryview, bytes_max: int) -> bytes | None:
-        room = min(bytes_max, max(1 << 20, 6 * len(stored)))
+        room = min(bytes_max, max(1 << 20, LIKELY_RATIO_MAX * len(stored)))
         while True:
             out = np.empty(room, np.uint8)
             try:
@@ -127,9 +134,23 @@ def into_growing(inflate: Callable[[Any, Any], int]) -> Callable[[memoryview, in
     return inflated
 
 
+inflate_unsized_zstd = into_growing(cramjam.zstd.decompress_into)
+
+
+def inflate_zstd(stored: memoryview, bytes_max: int) -> bytes | None:
+    """One frame that says how long it will be, as a worker writes it, goes straight to where it stays; any other is given room."""
+    if not hasattr(_kept, "unzstd"):
+        _kept.unzstd = zstandard.ZstdDecompressor()
+    with suppress(zstandard.ZstdError):  # whatever it is, the other way finds out
+        if 0 <= zstandard.frame_content_size(stored) <= bytes_max:
+            body: bytes = _kept.unzstd.decompress(stored, allow_extra_data=False)
+            return body
+    return inflate_unsized_zstd(stored, bytes_max)
+
+
 INFLATERS: dict[int, Callable[[memoryview, int], bytes | None]] = {
     GZIP: inflate_gzip,
     SNAPPY: inflate_snappy,
     LZ4: into_growing(cramjam.lz4.decompress_into),
-    ZSTD: into_growing(cramjam.zstd.decompress_into),
+    ZSTD: inflate_zstd,
 }

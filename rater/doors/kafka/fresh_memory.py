@@ -7,8 +7,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-PAGE_BYTES = 4096
-STEP_BYTES = 1 << 20  # a millisecond or two of work, then a rest
+STEP_BYTES = 1 << 18  # a millisecond or two of work, then a rest
 
 # Called after every step of work that nobody waits for: whoever has others to think of lets some time go by.
 Rest = Callable[[], object]
@@ -28,5 +27,7 @@ def ask_for(memory: Array, rest: Rest, ended: Callable[[], bool] = never) -> Non
     for at in range(0, memory.size, STEP_BYTES):
         if ended():
             return
-        memory[at : at + STEP_BYTES : PAGE_BYTES] = 0  # writing is what makes a page one's own
+        # Writing is what makes a page one's own. All of it and not a byte a page: numpy lets other threads run only while it writes
+        # more than some hundred items, and a huge page may be 20 ms on its way.
+        memory[at : at + STEP_BYTES] = 0
         rest()

@@ -11,7 +11,7 @@ import numpy as np
 
 from rater.core.state import State
 from rater.doors.kafka.fresh_memory import Array, Rest, ask_for
-from rater.doors.kafka.snapshot_keeper import Rests
+from rater.doors.kafka.rests import Rests
 from rater.doors.kafka.surroundings import Surroundings
 
 

@@ -5,57 +5,40 @@ state is copied, between two batches; room for the copy is made before, and the 
 """
 
 import asyncio
-import threading
 
-from rater.doors.clock import stopwatch
+from rater.doors.kafka.rests import HURRIED_SHARE, REST_SHARE, Rests
 from rater.doors.kafka.snapshot import Base, Snapshots, image_bytes, image_of
 from rater.doors.kafka.surroundings import Surroundings
-
-REST_SHARE = 2  # a rest is so many times as long as the work before it: a third of a core is left for a snapshot
-
-
-class Rests:
-    """Between steps of work in a thread of its own, so that others who rate have the processors, until told to hurry."""
-
-    def __init__(self) -> None:
-        self._hurry = threading.Event()
-        self._worked = stopwatch()
-
-    def begin(self) -> None:
-        """Work begins."""
-        self._worked = stopwatch()
-
-    def rest(self) -> None:
-        """A step of it is done."""
-        self._hurry.wait(REST_SHARE * self._worked())
-        self._worked = stopwatch()
-
-    def hurry(self) -> None:
-        """Somebody waits for it: no more rests."""
-        self._hurry.set()
 
 
 class SnapshotKeeper:
     """Of one partition. Its task says when the state may be copied (`between_batches`) and when there is none (`lost`)."""
 
     def __init__(
-        self, partition: int, app_id: str, snapshots: Snapshots, interval_s: float, around: Surroundings
+        self,
+        partition: int,
+        partitions: int,
+        app_id: str,
+        snapshots: Snapshots,
+        interval_s: float,
+        around: Surroundings,
     ) -> None:
         self._partition, self._app_id, self._snapshots = partition, app_id, snapshots
         self._interval_s, self._around = interval_s, around
-        self._due: float | None = None  # an interval after the partition was first taken over
+        self._first_s = interval_s * (partition + 1) / partitions  # not all at once: they take turns
+        self._due: float | None = None
         self._batch = -1  # what the last snapshot holds
         self._taking: asyncio.Task[None] | None = None
         self._has_turn = False  # something may be under way in another thread
         self._has_state = False
         self._wanted: asyncio.Future[Base] | None = None  # a state that stands still until `_copied`
         self._copied = asyncio.Event()
-        self._rests = Rests()
+        self._rests = Rests(lambda: HURRIED_SHARE if around.saving.waiting else REST_SHARE)
 
     def taken_over(self) -> None:
         self._has_state = True
         if self._due is None:
-            self._due = self._around.now() + self._interval_s
+            self._due = self._around.now() + self._first_s
 
     async def between_batches(self, base: Base) -> None:
         """Begin a snapshot where one is due and the state has changed; copy the state for one that has its turn."""

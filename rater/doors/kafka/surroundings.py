@@ -1,6 +1,5 @@
 """What a partition task is given from outside, and what it tells: clocks, threads and rules in; phases and batches out."""
 
-import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from rater.core.state import State
 from rater.doors.kafka.changelog import Watermark
 from rater.doors.kafka.compression import NONE
 from rater.doors.kafka.log import LogProblem
+from rater.doors.kafka.rests import Turns
 from rater.doors.rules import RuleBook
 from rater.pipeline import Outcome
 
@@ -53,7 +53,7 @@ class Surroundings:
     new_key: Callable[[], bytes]  # 16 bytes nobody can guess, for a state that begins
     say: Callable[[int, str], None]  # a sentence about a partition, for the log
     watch: "Watch"
-    saving: asyncio.Lock = field(default_factory=asyncio.Lock)  # one partition at a time copies its state and writes it
+    saving: Turns = field(default_factory=Turns)  # one partition at a time copies its state and writes it
 
 
 class Watch(Protocol):

@@ -81,7 +81,9 @@ class PartitionTask:
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._due = 0.0  # the next commit, where anything came
-        self._keeper = SnapshotKeeper(partition, names.app_id, snapshots, limits.snapshot_interval_s, around)
+        self._keeper = SnapshotKeeper(
+            partition, partitions, names.app_id, snapshots, limits.snapshot_interval_s, around
+        )
         self._next_ids = NextIds(partition, around)
         self._transaction_open = False
         self._oldest_ms = 0  # of the batch on its way
