@@ -166,9 +166,9 @@ def test_a_restored_set_forgets_the_one_that_was_begun():
 
 
 def test_memory_that_was_made_ready_is_what_the_ids_move_into():
-    state, batch = state_of(190_000), 500
+    state, batch = state_of(148_000), 500
     assert state.seen.shape[0] == 262_144
-    assert state.slots_to_make_ready() == 524_288  # the last eighth has begun
+    assert state.slots_to_make_ready() == 524_288  # the last quarter has begun
     memory = np.zeros((524_288, 2), np.uint64)
     state.make_ready(memory)
     assert state.slots_to_make_ready() == 0
@@ -185,13 +185,13 @@ def test_memory_that_was_made_ready_is_what_the_ids_move_into():
     assert state.slots_to_make_ready() == 0
 
 
-@pytest.mark.parametrize("ids", [0, 900, 44_000, 180_000])
+@pytest.mark.parametrize("ids", [0, 900, 36_000, 147_000])
 def test_nobody_is_asked_for_memory_while_the_set_is_small_or_has_room(ids: int):
     assert state_of(ids).slots_to_make_ready() == 0
 
 
 def test_memory_of_another_size_or_too_late_is_let_go():
-    state = state_of(190_000)
+    state = state_of(148_000)
     state.make_ready(np.zeros((1_024, 2), np.uint64))
     assert state.ready is None
     state = state_of(200_000)

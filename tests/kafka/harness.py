@@ -103,6 +103,7 @@ class Bench:
             sleep=lambda seconds: asyncio.sleep(min(seconds, 0.01)),
             in_thread=in_thread,
             aside=in_thread,
+            unhurried=in_thread,
             new_key=lambda: KEY,
             say=lambda _partition, sentence: self.said.append(sentence),
             watch=self.seen,

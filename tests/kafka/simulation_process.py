@@ -43,6 +43,7 @@ class Process(Watch):
             sleep=self.sleep,
             in_thread=self.in_thread,
             aside=self.in_thread,
+            unhurried=self.in_thread,
             new_key=lambda: world.rng.randbytes(16),
             say=lambda partition, sentence: world.note(self.name, f"partition {partition}: {sentence}"),
             watch=self,

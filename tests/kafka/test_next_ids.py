@@ -16,7 +16,7 @@ from rater.doors.kafka.surroundings import Surroundings
 from tests.kafka.harness import STUCK_S, Bench
 from tests.kafka.test_snapshot_turns import RATES
 
-ALMOST = 190_000  # ids in a set of 262,144 slots, whose last eighth has begun
+ALMOST = 148_000  # ids in a set of 262,144 slots, whose last quarter has begun
 
 
 def almost_full() -> State:
@@ -26,7 +26,7 @@ def almost_full() -> State:
     return state
 
 
-class Aside:
+class Unhurried:
     """Works in a thread, when it may."""
 
     def __init__(self) -> None:
@@ -39,9 +39,9 @@ class Aside:
         return await asyncio.to_thread(work)
 
 
-def surroundings(folder: Path, aside: Any, told: list[str]) -> Surroundings:
+def surroundings(folder: Path, unhurried: Any, told: list[str]) -> Surroundings:
     around = Bench(folder, RATES).kit().around
-    return replace(around, aside=aside, say=lambda _, sentence: told.append(sentence))
+    return replace(around, unhurried=unhurried, say=lambda _, sentence: told.append(sentence))
 
 
 async def settled() -> None:
@@ -52,14 +52,14 @@ async def settled() -> None:
 def test_memory_is_asked_for_once_beside_the_batches_and_handed_over_between_two(tmp_path: Path):
     async def go() -> None:
         told: list[str] = []
-        aside, state = Aside(), almost_full()
-        keeper = NextIds(0, surroundings(tmp_path, aside, told))
+        unhurried, state = Unhurried(), almost_full()
+        keeper = NextIds(0, surroundings(tmp_path, unhurried, told))
         for _ in range(5):
             keeper.between_batches(state)
             await asyncio.sleep(0)
-        assert aside.asked == 1
+        assert unhurried.asked == 1
         assert state.ready is None
-        aside.may.set()
+        unhurried.may.set()
         async with asyncio.timeout(STUCK_S):
             while state.ready is None:
                 await asyncio.sleep(0.001)
@@ -68,7 +68,7 @@ def test_memory_is_asked_for_once_beside_the_batches_and_handed_over_between_two
         assert not state.ready.any()
         keeper.between_batches(state)
         await settled()
-        assert aside.asked == 1
+        assert unhurried.asked == 1
         assert told == []
         await keeper.end()
 
@@ -77,11 +77,11 @@ def test_memory_is_asked_for_once_beside_the_batches_and_handed_over_between_two
 
 def test_a_state_with_room_asks_for_nothing(tmp_path: Path):
     async def go() -> None:
-        aside = Aside()
-        keeper = NextIds(0, surroundings(tmp_path, aside, []))
+        unhurried = Unhurried()
+        keeper = NextIds(0, surroundings(tmp_path, unhurried, []))
         keeper.between_batches(State.empty())
         await settled()
-        assert aside.asked == 0
+        assert unhurried.asked == 0
         await keeper.end()
 
     asyncio.run(go())
@@ -89,9 +89,9 @@ def test_a_state_with_room_asks_for_nothing(tmp_path: Path):
 
 def test_memory_made_for_a_state_that_was_thrown_away_serves_the_one_after_it(tmp_path: Path):
     async def go() -> None:
-        aside = Aside()
-        aside.may.set()
-        keeper, other = NextIds(0, surroundings(tmp_path, aside, [])), almost_full()
+        unhurried = Unhurried()
+        unhurried.may.set()
+        keeper, other = NextIds(0, surroundings(tmp_path, unhurried, [])), almost_full()
         keeper.between_batches(almost_full())
         await settled()
         keeper.between_batches(State.empty())  # let go: it has another size
@@ -99,7 +99,7 @@ def test_memory_made_for_a_state_that_was_thrown_away_serves_the_one_after_it(tm
         await settled()
         keeper.between_batches(other)
         assert other.ready is not None
-        assert aside.asked == 2
+        assert unhurried.asked == 2
         await keeper.end()
 
     asyncio.run(go())
@@ -121,6 +121,31 @@ def test_no_memory_is_said_and_tried_again_and_rating_goes_on(tmp_path: Path):
     asyncio.run(go())
 
 
+def test_one_partition_at_a_time_asks_for_memory_and_whoever_ends_before_its_turn_asks_for_none(tmp_path: Path):
+    async def go() -> None:
+        unhurried = Unhurried()
+        around = surroundings(tmp_path, unhurried, [])
+        keepers, states = [NextIds(p, around) for p in range(3)], [almost_full() for _ in range(3)]
+        for keeper, state in zip(keepers, states, strict=True):
+            keeper.between_batches(state)
+        await settled()
+        assert (unhurried.asked, around.making_room.waiting) == (1, 2)
+        await keepers[1].end()
+        unhurried.may.set()
+        async with asyncio.timeout(STUCK_S):
+            while states[0].ready is None or states[2].ready is None:
+                await asyncio.sleep(0.001)
+                for p in (0, 2):
+                    keepers[p].between_batches(states[p])
+        assert unhurried.asked == 2
+        assert states[1].ready is None
+        assert not around.making_room.locked()
+        for p in (0, 2):
+            await keepers[p].end()
+
+    asyncio.run(go())
+
+
 def test_a_worker_that_ends_waits_for_no_memory():
     steps: list[int] = []
     ended = threading.Event()
@@ -138,4 +163,4 @@ def test_a_worker_that_ends_waits_for_no_memory():
 def test_all_of_the_memory_is_asked_for_in_steps(slots: int):
     steps: list[int] = []
     assert not ready_slots(slots, lambda: steps.append(1), threading.Event()).any()
-    assert len(steps) == max(slots * 16 >> 20, 1)
+    assert len(steps) == max(slots * 16 >> 18, 1)

@@ -11,7 +11,7 @@ from rater.doors.kafka.rests import Rests, Turns
 
 
 def test_a_rest_is_eight_times_as_long_as_the_work_before_it(monkeypatch: pytest.MonkeyPatch):
-    resting, waited = Rests(), []
+    resting, waited = Rests(Turns()), []
     monkeypatch.setattr(rests, "stopwatch", lambda: lambda: 0.25)
     monkeypatch.setattr(resting, "_hurry", type("Hurry", (), {"wait": staticmethod(waited.append)}))
     resting.begin()

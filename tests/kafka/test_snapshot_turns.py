@@ -11,7 +11,7 @@ import pytest
 
 from rater.core.state import State
 from rater.doors.clock import stopwatch
-from rater.doors.kafka import rests, snapshot_keeper
+from rater.doors.kafka import rests
 from rater.doors.kafka.crew import Crew
 from rater.doors.kafka.fresh_memory import Rest, no_rest
 from rater.doors.kafka.log import Place
@@ -37,7 +37,7 @@ class SlowDisk(Snapshots):
         self.written.append(partition)
         return super().save(partition, image, rest)
 
-    async def aside(self, work: Callable[[], Any]) -> Any:
+    async def unhurried(self, work: Callable[[], Any]) -> Any:
         before = len(self.written)
         result = work()
         if len(self.written) > before:
@@ -59,7 +59,7 @@ def test_while_one_partition_writes_its_snapshot_all_go_on_and_no_other_begins_o
         disk = bench.snapshots = SlowDisk(tmp_path / "snapshots")
         kit = bench.kit()
         crashed: list[BaseException] = []
-        crew = Crew(replace(kit, around=replace(kit.around, aside=disk.aside)), crashed.append)
+        crew = Crew(replace(kit, around=replace(kit.around, unhurried=disk.unhurried)), crashed.append)
         async with asyncio.timeout(STUCK_S):
             await crew.join(None)
             for _ in range(5):
@@ -165,13 +165,10 @@ def test_a_partition_that_is_cancelled_while_its_state_is_copied_keeps_its_turn_
     async def go() -> None:
         bench = Bench(tmp_path, RATES)
         copying, copied = asyncio.Event(), asyncio.Event()
-        works: list[Callable[[], Any]] = []
 
         async def aside(work: Callable[[], Any]) -> Any:
-            works.append(work)
-            if len(works) == 2:  # the first makes room
-                copying.set()
-                await copied.wait()
+            copying.set()
+            await copied.wait()
             return work()
 
         around = replace(bench.kit().around, aside=aside)
@@ -282,11 +279,11 @@ async def turn_of(around: Surroundings) -> None:
 
 
 def test_whoever_has_to_go_rests_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(snapshot_keeper, "REST_SHARE", 10_000)  # more than ten seconds after each step
+    monkeypatch.setattr(rests, "REST_SHARE", 10_000)  # more than ten seconds after each step
 
     async def go() -> float:
         bench = Bench(tmp_path, RATES)
-        around = replace(bench.kit().around, aside=asyncio.to_thread)
+        around = replace(bench.kit().around, aside=asyncio.to_thread, unhurried=asyncio.to_thread)
         keeper = SnapshotKeeper(0, 1, APP, bench.snapshots, 0.0, around)
         keeper.taken_over()
         state = state_with_ids(200_000)

@@ -22,6 +22,8 @@ class NextIds:
         self._partition, self._around = partition, around
         self._making: asyncio.Task[None] | None = None
         self._made: Array | None = None
+        self._has_turn = False
+        self._rests = Rests(around.making_room)
         self._ended = threading.Event()
 
     def between_batches(self, state: State) -> None:
@@ -34,16 +36,23 @@ class NextIds:
             self._making = asyncio.create_task(self._make(slots))
 
     async def _make(self, slots: int) -> None:
-        rests = Rests()
-        try:
-            self._made = await self._around.aside(lambda: ready_slots(slots, rests.rest, self._ended))
-        except MemoryError as error:  # the batch that needs it will say so
-            self._around.say(self._partition, f"no memory yet for {slots} slots of ids: {error}")
+        async with self._around.making_room:
+            self._has_turn = True
+            self._rests.begin()
+            try:
+                self._made = await self._around.unhurried(lambda: ready_slots(slots, self._rests.rest, self._ended))
+            except MemoryError as error:  # the batch that needs it will say so
+                self._around.say(self._partition, f"no memory yet for {slots} slots of ids: {error}")
+            finally:
+                self._has_turn = False
 
     async def end(self) -> None:
-        """What is under way is left where it is."""
+        """What is under way is left where it is, and what waits for its turn is not begun any more."""
         self._ended.set()
+        self._rests.hurry()
         if self._making is not None:
+            if not self._has_turn:
+                self._making.cancel()
             await asyncio.wait([self._making])
         self._made = None
 

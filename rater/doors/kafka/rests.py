@@ -2,35 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
 
 from rater.doors.clock import stopwatch
 
 # A rest is so many times as long as the work before it. A ninth of a core is what calls do not notice: where two cores do four fifths
 # of what they can, a third of one is a queue. Where others wait for their turn it is a third, or they would wait for too long.
 REST_SHARE, HURRIED_SHARE = 8, 2
-
-
-class Rests:
-    """Between steps of work in a thread of its own, so that others who rate have the processors, until told to hurry."""
-
-    def __init__(self, share: Callable[[], int] = lambda: REST_SHARE) -> None:
-        self._share = share
-        self._hurry = threading.Event()
-        self._worked = stopwatch()
-
-    def begin(self) -> None:
-        """Work begins."""
-        self._worked = stopwatch()
-
-    def rest(self) -> None:
-        """A step of it is done."""
-        self._hurry.wait(self._share() * self._worked())
-        self._worked = stopwatch()
-
-    def hurry(self) -> None:
-        """Somebody waits for it: no more rests."""
-        self._hurry.set()
 
 
 class Turns:
@@ -52,3 +29,29 @@ class Turns:
 
     async def __aexit__(self, *_: object) -> None:
         self._lock.release()
+
+
+class Rests:
+    """Between steps of work in a thread of its own, so that others who rate have the processors, until told to hurry.
+
+    Shorter ones where others wait for their turn.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._hurry = threading.Event()
+        self._worked = stopwatch()
+
+    def begin(self) -> None:
+        """Work begins."""
+        self._worked = stopwatch()
+
+    def rest(self) -> None:
+        """A step of it is done."""
+        share = HURRIED_SHARE if self._turns.waiting else REST_SHARE
+        self._hurry.wait(share * self._worked())
+        self._worked = stopwatch()
+
+    def hurry(self) -> None:
+        """Somebody waits for it: no more rests."""
+        self._hurry.set()

@@ -6,7 +6,7 @@ state is copied, between two batches; room for the copy is made before, and the 
 
 import asyncio
 
-from rater.doors.kafka.rests import HURRIED_SHARE, REST_SHARE, Rests
+from rater.doors.kafka.rests import Rests
 from rater.doors.kafka.snapshot import Base, Snapshots, image_bytes, image_of
 from rater.doors.kafka.surroundings import Surroundings
 
@@ -33,7 +33,7 @@ class SnapshotKeeper:
         self._has_state = False
         self._wanted: asyncio.Future[Base] | None = None  # a state that stands still until `_copied`
         self._copied = asyncio.Event()
-        self._rests = Rests(lambda: HURRIED_SHARE if around.saving.waiting else REST_SHARE)
+        self._rests = Rests(around.saving)
 
     def taken_over(self) -> None:
         self._has_state = True
@@ -63,20 +63,20 @@ class SnapshotKeeper:
                 self._has_turn = False
 
     async def _write(self, size: int) -> None:
-        aside, snapshots, rests = self._around.aside, self._snapshots, self._rests
+        unhurried, snapshots, rests = self._around.unhurried, self._snapshots, self._rests
         rests.begin()
-        await aside(lambda: snapshots.room.make(size, rests.rest))
+        await unhurried(lambda: snapshots.room.make(size, rests.rest))
         if not self._has_state:
             return  # nobody would give one, and others wait for their turn
         self._wanted = asyncio.get_running_loop().create_future()
         base = await self._wanted
         try:  # here and not where the partition waits: whatever ends that, the turn is kept for as long as the room is written to
-            image = await aside(lambda: image_of(base, self._app_id, snapshots.room))
+            image = await self._around.aside(lambda: image_of(base, self._app_id, snapshots.room))
         finally:
             self._copied.set()
         self._batch = base.watermark.batch
         rests.begin()
-        await aside(lambda: snapshots.save(self._partition, image, rests.rest))
+        await unhurried(lambda: snapshots.save(self._partition, image, rests.rest))
 
     def lost(self) -> None:
         """The state was thrown away: whoever waits to copy it passes his turn on."""

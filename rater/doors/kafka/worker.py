@@ -37,6 +37,7 @@ from rater.doors.start_memory import keep_start
 
 log = logging.getLogger("rater.worker")
 ASIDE_THREADS = 2  # one may wait for the disk while another partition is taken over
+UNHURRIED_THREADS = 2  # one writes a snapshot while another asks for memory
 
 
 def limits_of(settings: WorkerSettings) -> Limits:
@@ -75,6 +76,7 @@ class RatingService(mode.Service):
         self.settings, self.rules, self.board, self.live = settings, rules, board, live
         self._threads = ThreadPoolExecutor(settings.engine_threads, "rater-engine")
         self._aside = ThreadPoolExecutor(ASIDE_THREADS, "rater-aside")
+        self._unhurried = ThreadPoolExecutor(UNHURRIED_THREADS, "rater-unhurried")
         self._log: KafkaLog | None = None
         self._crew: Crew | None = None
         super().__init__(**kwargs)
@@ -89,6 +91,7 @@ class RatingService(mode.Service):
             sleep=asyncio.sleep,
             in_thread=lambda work: loop.run_in_executor(self._threads, work),
             aside=lambda work: loop.run_in_executor(self._aside, work),
+            unhurried=lambda work: loop.run_in_executor(self._unhurried, work),
             new_key=lambda: secrets.token_bytes(16),
             say=_say,
             watch=self.board,
@@ -139,8 +142,8 @@ class RatingService(mode.Service):
             await self._crew.leave()
         if self._log is not None:
             await self._log.close()
-        self._threads.shutdown(wait=False)
-        self._aside.shutdown(wait=False)
+        for threads in (self._threads, self._aside, self._unhurried):
+            threads.shutdown(wait=False)
 
 
 def first_used(kept: Path, book: RuleBook) -> dict[str, float]:
