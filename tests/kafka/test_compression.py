@@ -41,6 +41,14 @@ def test_of_two_frames_one_behind_the_other_nothing_is_lost(first, second):
     assert decompressed(ZSTD, memoryview(stored), DECOMPRESSED_BYTES_MAX) == LINES + b"and the rest"
 
 
+@pytest.mark.parametrize(
+    "before", [pack_zstd(b""), unsized(b""), b"\x50\x2a\x4d\x18\x03\0\0\0abc"], ids=["empty", "unsized", "skip"]
+)
+def test_a_frame_with_nothing_in_it_hides_nothing_behind_it(before: bytes):
+    """Empty ones, and one that the format says is to be passed over."""
+    assert decompressed(ZSTD, memoryview(before + pack_zstd(LINES)), DECOMPRESSED_BYTES_MAX) == LINES
+
+
 def test_what_is_exactly_as_long_as_allowed_is_read_and_a_byte_more_refused():
     stored = memoryview(pack_zstd(LINES))
     assert decompressed(ZSTD, stored, len(LINES)) == LINES

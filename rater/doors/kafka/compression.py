@@ -52,9 +52,7 @@ ZSTD_PARAMETERS = zstandard.ZstdCompressionParameters(
     strategy=zstandard.STRATEGY_FAST, window_log=17, hash_log=13, chain_log=12, search_log=1, min_match=7,
     write_content_size=True,
 )  # fmt: skip
-_kept = (
-    threading.local()
-)  # a compressor and its tables, and a decompressor, for each thread: they are not for two at once
+_kept = threading.local()  # a compressor with its tables and a decompressor for each thread: not for two at once
 
 
 def pack_zstd(body: bytes | memoryview) -> bytes:
@@ -142,7 +140,8 @@ def inflate_zstd(stored: memoryview, bytes_max: int) -> bytes | None:
     if not hasattr(_kept, "unzstd"):
         _kept.unzstd = zstandard.ZstdDecompressor()
     with suppress(zstandard.ZstdError):  # whatever it is, the other way finds out
-        if 0 <= zstandard.frame_content_size(stored) <= bytes_max:
+        # An empty frame, or one to be passed over, says 0: there is more behind it.
+        if 0 < zstandard.frame_content_size(stored) <= bytes_max:
             body: bytes = _kept.unzstd.decompress(stored, allow_extra_data=False)
             return body
     return inflate_unsized_zstd(stored, bytes_max)
