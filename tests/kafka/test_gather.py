@@ -44,7 +44,8 @@ def batches(
 
     async def gather_all() -> list[tuple[int, int, float]]:
         loop, nothing = asyncio.get_running_loop(), cast(Any, None)
-        around = cast(Surroundings, type("Around", (), {"now": staticmethod(loop.time)}))
+        around = Surroundings(now=loop.time, sleep=nothing, in_thread=nothing, aside=nothing, unhurried=nothing,
+                              new_key=nothing, say=nothing, watch=nothing)  # fmt: skip
         limits = Limits(commit_interval_s=INTERVAL_S, records_max=full)
         member = cast(Any, Arrivals(coming))
         task = PartitionTask(0, 1, nothing, member, NAMES, nothing, nothing, limits, around)
