@@ -20,7 +20,7 @@ CODEC_NAMES = {number: name for name, number in CODECS.items()}
 
 # A broker takes about one MiB a batch; what inflates to a hundred times that is no harvest of call records.
 DECOMPRESSED_BYTES_MAX = 128 << 20
-LIKELY_RATIO_MAX = 32  # rows of accounts as a worker writes them are a twentieth with zstd
+LIKELY_RATIO_MAX = 32  # rated calls become a tenth with zstd, rows of the state a sixth
 FASTEST = 1
 WORTH_PACKING_BYTES = 1_024  # the journal line and the rows of a few calls are written as they are
 XERIAL = b"\x82SNAPPY\0"  # how Java frames snappy: blocks, each with its length in front
