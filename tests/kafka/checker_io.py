@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NUMBERING = ROOT / "rater" / "core" / "numbering_table.py"  # data: it is parsed, never run
 PLANS = ROOT / "rates" / "plans" / "calling-plans.csv"
 FIRST_SHOWN = 20
+ASKED_S = 3.0  # how long one question may wait: where a leader was just lost, the first waits in vain and the next is answered
 
 
 class ReadProblem(Exception):
@@ -117,7 +118,7 @@ class BrokerSource:
         give_up = time.monotonic() + self._timeout_s
         while True:
             try:
-                low, high = consumer.get_watermark_offsets(place, timeout=self._timeout_s, cached=False)
+                low, high = consumer.get_watermark_offsets(place, timeout=ASKED_S, cached=False)
                 return int(low), int(high)
             except self._kafka.KafkaException as wrong:  # a leader moves, or a topic is only just made
                 if time.monotonic() > give_up:

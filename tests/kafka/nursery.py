@@ -6,6 +6,7 @@ the command starts from nothing, too, is for the tests that start `python -m rat
 """
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import json
@@ -15,7 +16,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Forked:
 
     def wait(self, timeout: float | None = None) -> int:
         if not self._ended.wait(timeout):
-            raise subprocess.TimeoutExpired(f"worker {self.pid}", timeout or 0.0)
+            raise subprocess.TimeoutExpired(f"worker {self.pid} ({self.standing()})", timeout or 0.0)
         assert self.returncode is not None
         return self.returncode
 
@@ -56,10 +56,19 @@ class Forked:
 
     def stopped(self) -> bool:
         """Whether the process stands still (SIGSTOP)."""
-        try:
-            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-        except OSError:
-            return False
+        return self._threads()[:1] == ["T"]
+
+    def standing(self) -> str:
+        """For whoever waits in vain: what its threads do (R, S, D: at the disk, T, Z), or that the system has no such process."""
+        return "".join(self._threads()) or "gone"
+
+    def _threads(self) -> list[str]:
+        """The state of each thread, the main one first; none where the process is gone."""
+        found = []
+        with contextlib.suppress(OSError):
+            for thread in sorted(Path(f"/proc/{self.pid}/task").iterdir(), key=lambda path: path.name != str(self.pid)):
+                found.append((thread / "stat").read_text().rpartition(")")[2].split()[0])
+        return found
 
 
 class Nursery:
@@ -71,12 +80,17 @@ class Nursery:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.kafka.nursery"], cwd=ROOT, env=kept | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in a terminal, and what `timeout` sends to its group, are for the test
         )  # fmt: skip
         self._born: list[Forked] = []
         self._workers: dict[int, Forked] = {}
         self._asking, self._birth = threading.Lock(), threading.Semaphore(0)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path, planted: str = "") -> Forked:
         """`rater` with these arguments."""
@@ -99,6 +113,8 @@ class Nursery:
             worker = self._workers[told["pid"]] = Forked(told["pid"])
             self._born.append(worker)
             self._birth.release()
+        for worker in self._workers.values():  # the nursery is gone, and all of them with it (PR_SET_PDEATHSIG)
+            worker.end(-signal.SIGKILL)
 
     def close(self) -> None:
         for worker in list(self._workers.values()):
@@ -116,7 +132,7 @@ def shared() -> Nursery:
     return made
 
 
-@contextmanager
+@contextlib.contextmanager
 def nursery() -> Iterator[Nursery]:
     found = Nursery()
     try:
@@ -130,7 +146,6 @@ def nursery() -> Iterator[Nursery]:
 
 def _child(asked: dict[str, Any]) -> None:
     """Never returns: the command, in a process of its own."""
-    os.setpgid(0, 0)  # Ctrl-C in a terminal is for the test
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no worker outlives the nursery
     with open(os.devnull, "rb") as nothing, open(asked["log"], "ab") as out:
         for number, file in ((0, nothing), (1, out), (2, out)):
