@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rater.doors.kafka import rests
-from rater.doors.kafka.fresh_memory import STEP_BYTES, ask_for, no_rest
-from rater.doors.kafka.rests import Rests, Turns
+from rater.doors.kafka.fresh_memory import ask_for
+from rater.doors.kafka.rests import STEP_BYTES, Rests, Turns, no_rest
 
 
 def test_a_rest_is_eight_times_as_long_as_the_work_before_it(monkeypatch: pytest.MonkeyPatch):

@@ -13,9 +13,9 @@ from rater.core.state import State
 from rater.doors.clock import stopwatch
 from rater.doors.kafka import rests
 from rater.doors.kafka.crew import Crew
-from rater.doors.kafka.fresh_memory import Rest, no_rest
 from rater.doors.kafka.log import Place
 from rater.doors.kafka.names import CDRS
+from rater.doors.kafka.rests import Rest, no_rest
 from rater.doors.kafka.snapshot import Base, Image, Snapshots, image_bytes, image_of
 from rater.doors.kafka.snapshot_keeper import SnapshotKeeper
 from rater.doors.kafka.surroundings import Surroundings
@@ -260,14 +260,14 @@ def test_a_snapshot_that_others_wait_for_rests_less(tmp_path: Path, monkeypatch:
     async def go() -> None:
         bench = Bench(tmp_path, RATES)
         (keeper,), around = keepers(bench, 1)
-        monkeypatch.setattr(keeper._rests, "_hurry", type("Hurry", (), {"wait": staticmethod(waited.append)}))
-        keeper._rests.rest()
+        monkeypatch.setattr(keeper._errand.rests, "_hurry", type("Hurry", (), {"wait": staticmethod(waited.append)}))
+        keeper._errand.rests.rest()
         async with around.saving:
             other = asyncio.create_task(turn_of(around))
             await until_nothing_moves()
-            keeper._rests.rest()
+            keeper._errand.rests.rest()
         await other
-        keeper._rests.rest()
+        keeper._errand.rests.rest()
 
     asyncio.run(go())
     assert waited == [2.0, 0.5, 2.0]

@@ -5,16 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from rater.doors.kafka.rests import STEP_BYTES, Rest
+
 Array = np.ndarray[Any, Any]
-
-STEP_BYTES = 1 << 18  # a millisecond or two of work, then a rest
-
-# Called after every step of work that nobody waits for: whoever has others to think of lets some time go by.
-Rest = Callable[[], object]
-
-
-def no_rest() -> None:
-    """There is nobody else."""
 
 
 def never() -> bool:

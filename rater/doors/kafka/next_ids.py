@@ -4,14 +4,13 @@ A system gives fresh memory page by page, and where it is a guest of another one
 thirteen million ids that is two seconds and a half. A batch that asks for its share of it makes its calls wait; a thread beside it does not.
 """
 
-import asyncio
 import threading
 
 import numpy as np
 
 from rater.core.state import State
-from rater.doors.kafka.fresh_memory import Array, Rest, ask_for
-from rater.doors.kafka.rests import Rests
+from rater.doors.kafka.fresh_memory import Array, ask_for
+from rater.doors.kafka.rests import Errand, Rest
 from rater.doors.kafka.surroundings import Surroundings
 
 
@@ -20,10 +19,8 @@ class NextIds:
 
     def __init__(self, partition: int, around: Surroundings) -> None:
         self._partition, self._around = partition, around
-        self._making: asyncio.Task[None] | None = None
+        self._errand = Errand(around.making_room)
         self._made: Array | None = None
-        self._has_turn = False
-        self._rests = Rests(around.making_room)
         self._ended = threading.Event()
 
     def between_batches(self, state: State) -> None:
@@ -32,28 +29,21 @@ class NextIds:
         if made is not None:
             state.make_ready(made)
         slots = state.slots_to_make_ready()
-        if slots and (self._making is None or self._making.done()):
-            self._making = asyncio.create_task(self._make(slots))
+        if slots and not self._errand.under_way:
+            self._errand.begin(lambda: self._make(slots))
 
     async def _make(self, slots: int) -> None:
-        async with self._around.making_room:
-            self._has_turn = True
-            self._rests.begin()
-            try:
-                self._made = await self._around.unhurried(lambda: ready_slots(slots, self._rests.rest, self._ended))
-            except MemoryError as error:  # the batch that needs it will say so
-                self._around.say(self._partition, f"no memory yet for {slots} slots of ids: {error}")
-            finally:
-                self._has_turn = False
+        rests = self._errand.rests
+        rests.begin()
+        try:
+            self._made = await self._around.unhurried(lambda: ready_slots(slots, rests.rest, self._ended))
+        except MemoryError as error:  # the batch that needs it will say so
+            self._around.say(self._partition, f"no memory yet for {slots} slots of ids: {error}")
 
     async def end(self) -> None:
         """What is under way is left where it is, and what waits for its turn is not begun any more."""
         self._ended.set()
-        self._rests.hurry()
-        if self._making is not None:
-            if not self._has_turn:
-                self._making.cancel()
-            await asyncio.wait([self._making])
+        await self._errand.end()
         self._made = None
 
 

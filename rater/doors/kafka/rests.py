@@ -1,13 +1,22 @@
-"""What takes long and nobody waits for, beside what somebody does: its rests, and its turn."""
+"""What takes long and nobody waits for, beside what somebody does: its steps, its rests, and its turn."""
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 
 from rater.doors.clock import stopwatch
 
 # A rest is so many times as long as the work before it. A ninth of a core is what calls do not notice: where two cores do four fifths
 # of what they can, a third of one is a queue. Where others wait for their turn it is a third, or they would wait for too long.
 REST_SHARE, HURRIED_SHARE = 8, 2
+STEP_BYTES = 1 << 18  # a millisecond or two of work, then a rest
+
+# Called after every step of work that nobody waits for: whoever has others to think of lets some time go by.
+Rest = Callable[[], object]
+
+
+def no_rest() -> None:
+    """There is nobody else."""
 
 
 class Turns:
@@ -55,3 +64,37 @@ class Rests:
     def hurry(self) -> None:
         """Somebody waits for it: no more rests."""
         self._hurry.set()
+
+
+class Errand:
+    """Such work of somebody, begun now and then: in turn with that of others, and nobody waits for it until the end."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns, self.rests = turns, Rests(turns)
+        self._task: asyncio.Task[None] | None = None
+        self._has_turn = False  # something may be under way in another thread
+
+    @property
+    def under_way(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    def begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        """It gets its turn some time. None may be under way."""
+        self._task = asyncio.create_task(self._in_turn(work))
+
+    async def _in_turn(self, work: Callable[[], Awaitable[None]]) -> None:
+        async with self._turns:
+            self._has_turn = True
+            try:
+                await work()
+            finally:
+                self._has_turn = False
+
+    async def end(self) -> None:
+        """What is under way goes on without rests and is waited for; what waits for its turn is not begun any more."""
+        self.rests.hurry()
+        if self._task is None:
+            return
+        if not self._has_turn:
+            self._task.cancel()
+        await asyncio.wait([self._task])

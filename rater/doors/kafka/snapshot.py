@@ -17,7 +17,8 @@ import orjson
 from rater.core.state import SHELVES, State
 from rater.doors.failpoints import reached
 from rater.doors.kafka.changelog import LAYOUT, ChangelogProblem, Watermark, decode_watermark, flat
-from rater.doors.kafka.fresh_memory import STEP_BYTES, Rest, ask_for, no_rest
+from rater.doors.kafka.fresh_memory import ask_for
+from rater.doors.kafka.rests import STEP_BYTES, Rest, no_rest
 
 Array = np.ndarray[Any, Any]
 

@@ -6,7 +6,7 @@ state is copied, between two batches; room for the copy is made before, and the 
 
 import asyncio
 
-from rater.doors.kafka.rests import Rests
+from rater.doors.kafka.rests import Errand
 from rater.doors.kafka.snapshot import Base, Snapshots, image_bytes, image_of
 from rater.doors.kafka.surroundings import Surroundings
 
@@ -28,12 +28,10 @@ class SnapshotKeeper:
         self._first_s = interval_s * (partition + 1) / partitions  # not all at once: they take turns
         self._due: float | None = None
         self._batch = -1  # what the last snapshot holds
-        self._taking: asyncio.Task[None] | None = None
-        self._has_turn = False  # something may be under way in another thread
+        self._errand = Errand(around.saving)
         self._has_state = False
         self._wanted: asyncio.Future[Base] | None = None  # a state that stands still until `_copied`
         self._copied = asyncio.Event()
-        self._rests = Rests(around.saving)
 
     def taken_over(self) -> None:
         self._has_state = True
@@ -44,8 +42,9 @@ class SnapshotKeeper:
         """Begin a snapshot where one is due and the state has changed; copy the state for one that has its turn."""
         if self._due is not None and self._around.now() >= self._due:
             self._due = self._around.now() + self._interval_s
-            if base.watermark.batch != self._batch and (self._taking is None or self._taking.done()):
-                self._taking = asyncio.create_task(self._take(image_bytes(base.state)))
+            if base.watermark.batch != self._batch and not self._errand.under_way:
+                size = image_bytes(base.state)
+                self._errand.begin(lambda: self._take(size))
         if self._wanted is not None:
             wanted, self._wanted = self._wanted, None
             self._copied.clear()
@@ -53,17 +52,13 @@ class SnapshotKeeper:
             await self._copied.wait()
 
     async def _take(self, size: int) -> None:
-        async with self._around.saving:
-            self._has_turn = True
-            try:
-                await self._write(size)
-            except (OSError, MemoryError) as error:  # a full disk must not stop rating: the topics have everything
-                self._around.say(self._partition, f"no snapshot: {error}")
-            finally:
-                self._has_turn = False
+        try:
+            await self._write(size)
+        except (OSError, MemoryError) as error:  # a full disk must not stop rating: the topics have everything
+            self._around.say(self._partition, f"no snapshot: {error}")
 
     async def _write(self, size: int) -> None:
-        unhurried, snapshots, rests = self._around.unhurried, self._snapshots, self._rests
+        unhurried, snapshots, rests = self._around.unhurried, self._snapshots, self._errand.rests
         rests.begin()
         await unhurried(lambda: snapshots.room.make(size, rests.rest))
         if not self._has_state:
@@ -87,10 +82,5 @@ class SnapshotKeeper:
 
     async def end(self) -> None:
         """What is being written is finished; what waits for its turn, or for a batch to end, is not begun any more."""
-        if self._taking is None:
-            return
-        self._rests.hurry()
-        if not self._has_turn:
-            self._taking.cancel()
         self.lost()
-        await asyncio.wait([self._taking])
+        await self._errand.end()
