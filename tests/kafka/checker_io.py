@@ -5,6 +5,7 @@ other. It is imported when a broker is read, so the checker itself needs no clie
 """
 
 import argparse
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -32,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NUMBERING = ROOT / "rater" / "core" / "numbering_table.py"  # data: it is parsed, never run
 PLANS = ROOT / "rates" / "plans" / "calling-plans.csv"
 FIRST_SHOWN = 20
-ASKED_S = 3.0  # how long one question may wait: where a leader was just lost, the first waits in vain and the next is answered
+ASKED_S = 3.0  # how long one question may wait
 
 
 class ReadProblem(Exception):
@@ -125,6 +126,10 @@ class BrokerSource:
                     raise ReadProblem(
                         f"{place.topic}-{partition}: no end was told for {self._timeout_s:.0f} s: {wrong}"
                     ) from wrong
+                with contextlib.suppress(
+                    self._kafka.KafkaException
+                ):  # else it asks a leader that was, for 20 s and more
+                    consumer.list_topics(place.topic, timeout=ASKED_S)
                 time.sleep(0.2)
 
     def _stable(self, topic: str, partition: int) -> int:

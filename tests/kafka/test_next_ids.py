@@ -146,6 +146,26 @@ def test_one_partition_at_a_time_asks_for_memory_and_whoever_ends_before_its_tur
     asyncio.run(go())
 
 
+def test_memory_that_is_no_longer_wanted_when_its_turn_comes_is_not_asked_for(tmp_path: Path):
+    async def go() -> None:
+        unhurried = Unhurried()
+        unhurried.may.set()
+        around = surroundings(tmp_path, unhurried, [])
+        keeper = NextIds(0, around)
+        async with around.making_room:  # somebody else's turn
+            keeper.between_batches(almost_full())
+            await settled()
+            keeper.between_batches(State.empty())
+        await settled()
+        assert unhurried.asked == 0
+        keeper.between_batches(almost_full())
+        await settled()
+        assert unhurried.asked == 1
+        await keeper.end()
+
+    asyncio.run(go())
+
+
 def test_a_worker_that_ends_waits_for_no_memory():
     steps: list[int] = []
     ended = threading.Event()

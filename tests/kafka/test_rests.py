@@ -20,6 +20,15 @@ def test_a_rest_is_eight_times_as_long_as_the_work_before_it(monkeypatch: pytest
     assert waited == [2.0, 2.0]
 
 
+def test_a_step_that_stood_still_is_not_rested_for_by_the_hour(monkeypatch: pytest.MonkeyPatch):
+    resting, waited = Rests(Turns()), []
+    monkeypatch.setattr(rests, "stopwatch", lambda: lambda: 3_600.0)
+    monkeypatch.setattr(resting, "_hurry", type("Hurry", (), {"wait": staticmethod(waited.append)}))
+    resting.begin()
+    resting.rest()
+    assert waited == [2.0]
+
+
 def test_turns_are_taken_one_at_a_time_in_order_and_whoever_gives_up_is_no_longer_counted():
     async def go() -> None:
         turns, taken = Turns(), []

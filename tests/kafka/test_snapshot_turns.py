@@ -164,14 +164,16 @@ def test_a_partition_that_is_cancelled_while_its_state_is_copied_keeps_its_turn_
 
     async def go() -> None:
         bench = Bench(tmp_path, RATES)
-        copying, copied = asyncio.Event(), asyncio.Event()
+        copying, copied, begun = asyncio.Event(), asyncio.Event(), []
 
-        async def aside(work: Callable[[], Any]) -> Any:
-            copying.set()
-            await copied.wait()
+        async def unhurried(work: Callable[[], Any]) -> Any:
+            begun.append(work)
+            if len(begun) == 2:  # there is room; the state is being copied
+                copying.set()
+                await copied.wait()
             return work()
 
-        around = replace(bench.kit().around, aside=aside)
+        around = replace(bench.kit().around, unhurried=unhurried)
         keeper = SnapshotKeeper(0, 1, APP, bench.snapshots, 0.0, around)
         keeper.taken_over()
         base = Base(State.empty(), mark_of(State.empty(), 1), 0, 0, 0)
@@ -186,6 +188,24 @@ def test_a_partition_that_is_cancelled_while_its_state_is_copied_keeps_its_turn_
         copied.set()
         await keeper.end()
         assert not around.saving.locked()
+
+    asyncio.run(go())
+
+
+def test_a_partition_whose_state_is_copied_waits_for_no_restore_of_another(tmp_path: Path):
+    async def restoring(_: Callable[[], Any]) -> Any:
+        await asyncio.Event().wait()
+
+    async def go() -> None:
+        bench = Bench(tmp_path, RATES)
+        keeper = SnapshotKeeper(0, 1, APP, bench.snapshots, 0.0, replace(bench.kit().around, aside=restoring))
+        keeper.taken_over()
+        base = Base(State.empty(), mark_of(State.empty(), 1), 0, 0, 0)
+        async with asyncio.timeout(STUCK_S):
+            while not bench.snapshots.path(0).exists():
+                await keeper.between_batches(base)
+                await until_nothing_moves()
+        await keeper.end()
 
     asyncio.run(go())
 
@@ -280,6 +300,7 @@ async def turn_of(around: Surroundings) -> None:
 
 def test_whoever_has_to_go_rests_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rests, "REST_SHARE", 10_000)  # more than ten seconds after each step
+    monkeypatch.setattr(rests, "REST_MAX_S", 3_600.0)
 
     async def go() -> float:
         bench = Bench(tmp_path, RATES)

@@ -20,6 +20,7 @@ class NextIds:
     def __init__(self, partition: int, around: Surroundings) -> None:
         self._partition, self._around = partition, around
         self._errand = Errand(around.making_room)
+        self._slots = 0  # wanted
         self._made: Array | None = None
         self._ended = threading.Event()
 
@@ -28,12 +29,14 @@ class NextIds:
         made, self._made = self._made, None
         if made is not None:
             state.make_ready(made)
-        slots = state.slots_to_make_ready()
-        if slots and not self._errand.under_way:
-            self._errand.begin(lambda: self._make(slots))
+        self._slots = state.slots_to_make_ready()
+        if self._slots and not self._errand.under_way:
+            self._errand.begin(self._make)
 
-    async def _make(self, slots: int) -> None:
-        rests = self._errand.rests
+    async def _make(self) -> None:
+        slots, rests = self._slots, self._errand.rests
+        if not slots:
+            return  # a batch could not wait for our turn, and has asked for its share
         rests.begin()
         try:
             self._made = await self._around.unhurried(lambda: ready_slots(slots, rests.rest, self._ended))

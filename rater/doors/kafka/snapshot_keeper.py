@@ -66,7 +66,7 @@ class SnapshotKeeper:
         self._wanted = asyncio.get_running_loop().create_future()
         base = await self._wanted
         try:  # here and not where the partition waits: whatever ends that, the turn is kept for as long as the room is written to
-            image = await self._around.aside(lambda: image_of(base, self._app_id, snapshots.room))
+            image = await unhurried(lambda: image_of(base, self._app_id, snapshots.room))
         finally:
             self._copied.set()
         self._batch = base.watermark.batch

@@ -37,7 +37,7 @@ from rater.doors.start_memory import keep_start
 
 log = logging.getLogger("rater.worker")
 ASIDE_THREADS = 2  # one may wait for the disk while another partition is taken over
-UNHURRIED_THREADS = 2  # one writes a snapshot while another asks for memory
+UNHURRIED_THREADS = 2  # one partition has its turn to save, one to make room
 
 
 def limits_of(settings: WorkerSettings) -> Limits:
