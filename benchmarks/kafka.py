@@ -28,6 +28,7 @@ from benchmarks.kafka_peers import (
     streams_missing,
 )
 from benchmarks.kafka_scene import (
+    ASK_S,
     PARTITIONS,
     Pace,
     Scene,
@@ -50,6 +51,7 @@ from rater.doors.kafka.names import CDRS, COMMANDS, Names
 CALLS_PER_S_MIN = 150_000
 STREAMS_SHARE_MAX = 0.5
 P99_MS_MAX = 60.0
+STOP_S_MAX = 2.0
 DELAY_COMMIT_MS = 20
 
 
@@ -223,6 +225,24 @@ def delay(scene: Scene, found: Found, sizes: Sizes, lines: list[bytes], per_s: f
     )  # fmt: skip
 
 
+def stopping(scene: Scene, lines: list[bytes]) -> Iterator[Line]:
+    """Told to end in the middle of a backlog: its batches are committed or aborted, and it is gone."""
+    progress("kafka: a worker is told to stop")
+    scene.fill(CDRS, bodies_by_partition(lines))
+    worker, offsets = Worker(scene, "worker-0"), scene.offsets()
+    try:
+        before = sum(offsets.committed())
+        wait_until(lambda: sum(offsets.committed()) > before, "a worker that rates", pause_s=ASK_S)
+        seconds = worker.stop()
+        left = sum(offsets.ends()) - sum(offsets.committed())
+    finally:
+        worker.stop()
+        offsets.close()
+    yield figure(
+        "kafka", "told to stop under full load: SIGTERM to exit", seconds, "s", Goal(STOP_S_MAX), calls_left=left
+    )
+
+
 # --- the others --------------------------------------------------------------------------------------------------------
 
 
@@ -321,6 +341,7 @@ def canonical(scene: Scene, found: Found, sizes: Sizes) -> Iterator[Line]:
     yield from two_workers(scene, lines[2 * sizes.calls : 3 * sizes.calls])
     assert found.one is not None
     yield from delay(scene, found, sizes, lines[3 * sizes.calls :], found.one[0].per_s / 2)
+    yield from stopping(scene, kafka_delay.again(lines[: sizes.calls], sizes.warm_steps))
 
 
 def run(sizes: Sizes) -> Iterator[Line]:

@@ -185,3 +185,14 @@ def run(scene: Scene, crowd: Crowd) -> Iterator[Line]:
     worker, ready_s = started(scene, "large")
     worker.stop()
     yield figure("kafka", "large worker: start to ready, from snapshots", ready_s, "s", None, rows_and_ids_per_s=round((rows + ids) / ready_s))  # fmt: skip
+    for snapshot in worker.state_dir.glob("*.snapshot"):
+        snapshot.unlink()
+    worker, _ = started(scene, "large")
+    try:
+        wait_until(
+            lambda: bool(list(worker.state_dir.glob("*.part"))), "a snapshot that is being written", pause_s=0.01
+        )
+    finally:
+        stop_s = worker.stop()
+    mib = sum(snapshot.stat().st_size for snapshot in worker.state_dir.glob("*.snapshot")) / 1024**2
+    yield figure("kafka", "large worker: SIGTERM to exit while a snapshot is written", stop_s, "s", None, snapshot_mib=round(mib))  # fmt: skip

@@ -212,7 +212,9 @@ class Worker:
         """How many partitions it rates."""
         return sum(partition["phase"] == "running" for partition in self.partitions().values())
 
-    def stop(self) -> None:
+    def stop(self) -> float:
+        """The seconds from the signal to the end of the process."""
+        begun = time.perf_counter()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -220,6 +222,7 @@ class Worker:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        return time.perf_counter() - begun
 
 
 def wait_until(there: Callable[[], bool], what: str, limit_s: float = QUIET_S, pause_s: float = 0.1) -> None:

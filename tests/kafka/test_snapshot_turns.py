@@ -15,7 +15,7 @@ from rater.doors.kafka import rests
 from rater.doors.kafka.crew import Crew
 from rater.doors.kafka.log import Place
 from rater.doors.kafka.names import CDRS
-from rater.doors.kafka.rests import Rest, no_rest
+from rater.doors.kafka.rests import Rest, Turns, no_rest
 from rater.doors.kafka.snapshot import Base, Image, Snapshots, image_bytes, image_of
 from rater.doors.kafka.snapshot_keeper import SnapshotKeeper
 from rater.doors.kafka.surroundings import Surroundings
@@ -69,6 +69,36 @@ def test_while_one_partition_writes_its_snapshot_all_go_on_and_no_other_begins_o
             while set(disk.written) != {0, 1}:
                 await rate_more(bench)
             await crew.leave()
+        assert crashed == []
+
+    asyncio.run(go())
+
+
+def test_who_takes_over_from_a_worker_that_ends_waits_for_no_snapshot_of_it(tmp_path: Path):
+    """The worker itself ends when it is written."""
+
+    async def go() -> None:
+        bench = Bench(tmp_path, RATES)
+        bench.limits = replace(bench.limits, snapshot_interval_s=0.001)
+        disk = bench.snapshots = SlowDisk(tmp_path / "snapshots")
+        kit = bench.kit()
+        crashed: list[BaseException] = []
+        around = replace(kit.around, unhurried=disk.unhurried, saving=Turns())
+        ending = Crew(replace(kit, around=around), crashed.append)
+        following = Crew(replace(kit, snapshots=Snapshots(tmp_path / "another machine's", APP)), crashed.append)
+        async with asyncio.timeout(STUCK_S):
+            await ending.join(None)
+            while not disk.written:
+                await rate_more(bench)
+            leaving = asyncio.create_task(ending.leave())
+            await following.join(None)
+            for _ in range(3):
+                await rate_more(bench)
+            assert following.assigned == {0, 1}
+            assert not leaving.done()
+            disk.released.set()
+            await leaving
+            await following.leave()
         assert crashed == []
 
     asyncio.run(go())
@@ -153,6 +183,7 @@ def test_whoever_is_released_before_its_turn_begins_nothing(tmp_path: Path):
         await second.between_batches(base)
         await until_nothing_moves()
         await second.end()  # it has its turn, and no image yet
+        await until_nothing_moves()
         assert not around.saving.locked()
         assert not list(bench.snapshots.folder.glob("*"))
 
@@ -185,9 +216,13 @@ def test_a_partition_that_is_cancelled_while_its_state_is_copied_keeps_its_turn_
         await until_nothing_moves()
         assert waiting.cancelled()
         assert around.saving.locked()
+        ending = asyncio.create_task(keeper.end())
+        await until_nothing_moves()
+        assert not ending.done()  # whoever gets the partition next would change what is being copied
         copied.set()
-        await keeper.end()
-        assert not around.saving.locked()
+        await ending
+        async with around.saving:
+            assert bench.snapshots.path(0).exists()
 
     asyncio.run(go())
 
@@ -316,7 +351,8 @@ def test_whoever_has_to_go_rests_no_more(tmp_path: Path, monkeypatch: pytest.Mon
             await asyncio.sleep(0.001)
         taken = stopwatch()
         await keeper.end()
-        assert bench.snapshots.path(0).exists()
+        async with around.saving:
+            assert bench.snapshots.path(0).exists()
         return taken()
 
     assert asyncio.run(go()) < 60

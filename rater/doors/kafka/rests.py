@@ -93,11 +93,14 @@ class Errand:
             finally:
                 self._has_turn = False
 
-    async def end(self) -> None:
-        """What is under way goes on without rests and is waited for; what waits for its turn is not begun any more."""
+    def hurry(self) -> None:
+        """What is under way goes on without rests; what waits for its turn is not begun any more."""
         self.rests.hurry()
-        if self._task is None:
-            return
-        if not self._has_turn:
+        if self._task is not None and not self._has_turn:
             self._task.cancel()
-        await asyncio.wait([self._task])
+
+    async def end(self) -> None:
+        """The same, and what is under way is waited for."""
+        self.hurry()
+        if self._task is not None:
+            await asyncio.wait([self._task])

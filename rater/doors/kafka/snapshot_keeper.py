@@ -32,6 +32,7 @@ class SnapshotKeeper:
         self._has_state = False
         self._wanted: asyncio.Future[Base] | None = None  # a state that stands still until `_copied`
         self._copied = asyncio.Event()
+        self._copied.set()
 
     def taken_over(self) -> None:
         self._has_state = True
@@ -81,6 +82,10 @@ class SnapshotKeeper:
             wanted.cancel()
 
     async def end(self) -> None:
-        """What is being written is finished; what waits for its turn, or for a batch to end, is not begun any more."""
+        """What waits for its turn, or for a batch to end, is not begun any more; what is being written is finished beside what follows.
+
+        Returns when nobody reads the state any more: whoever gets the partition next need not wait for a disk.
+        """
         self.lost()
-        await self._errand.end()
+        self._errand.hurry()
+        await self._copied.wait()
