@@ -126,10 +126,8 @@ class BrokerSource:
                     raise ReadProblem(
                         f"{place.topic}-{partition}: no end was told for {self._timeout_s:.0f} s: {wrong}"
                     ) from wrong
-                with contextlib.suppress(
-                    self._kafka.KafkaException
-                ):  # else it asks a leader that was, for 20 s and more
-                    consumer.list_topics(place.topic, timeout=ASKED_S)
+                with contextlib.suppress(self._kafka.KafkaException):
+                    consumer.list_topics(place.topic, timeout=ASKED_S)  # else it asks the old leader, for 20 s and more
                 time.sleep(0.2)
 
     def _stable(self, topic: str, partition: int) -> int:

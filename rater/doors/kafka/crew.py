@@ -72,11 +72,11 @@ class Crew:
         return frozenset(self._running) if settled else None
 
     async def leave(self) -> None:
-        """Finish what is under way, give the partitions back, leave the group; and when nobody waits for us, the snapshot on its way."""
+        """Finish what is under way, give the partitions back, leave the group."""
         if self._member is not None:
             await self._member.close()
             self._member = None
-        async with self._kit.around.saving:
+        async with self._kit.around.saving:  # the snapshot on its way: only we wait for it now
             pass
 
     async def _assigned(self, numbers: frozenset[int]) -> None:

@@ -9,9 +9,7 @@ from rater.doors.clock import stopwatch
 # A rest is so many times as long as the work before it. A ninth of a core is what calls do not notice: where two cores do four fifths
 # of what they can, a third of one is a queue. Where others wait for their turn it is a third, or they would wait for too long.
 REST_SHARE, HURRIED_SHARE = 8, 2
-REST_MAX_S = (
-    2.0  # a step that took longer than a quarter of a second stood still: a full disk's queue, or all of the machine
-)
+REST_MAX_S = 2.0  # a step of more than a quarter of a second stood still: the disk, or all of the machine
 STEP_BYTES = 1 << 18  # a millisecond or two of work, then a rest
 
 # Called after every step of work that nobody waits for: whoever has others to think of lets some time go by.

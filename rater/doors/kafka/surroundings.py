@@ -50,9 +50,7 @@ class Surroundings:
     sleep: Callable[[float], Awaitable[None]]
     in_thread: InThread  # decides a batch
     aside: InThread  # what takes long, while other partitions' batches are decided
-    unhurried: (
-        InThread  # whose turn it is, `saving` or `making_room`: most of it rests, and none of it waits for a thread
-    )
+    unhurried: InThread  # whose turn it is, `saving` or `making_room`: it rests, and never waits for a thread
     new_key: Callable[[], bytes]  # 16 bytes nobody can guess, for a state that begins
     say: Callable[[int, str], None]  # a sentence about a partition, for the log
     watch: "Watch"
