@@ -10,23 +10,21 @@ from rater.doors.kafka.fresh_memory import ask_for
 from rater.doors.kafka.rests import STEP_BYTES, Rests, Turns, no_rest
 
 
-def test_a_rest_is_eight_times_as_long_as_the_work_before_it(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("worked", "rested"),
+    [(0.001, 0.008), (0.25, 2.0), (3_600.0, 2.0)],
+    ids=["a step", "the longest", "a machine that stood still"],
+)
+def test_a_rest_is_eight_times_as_long_as_the_work_before_it_and_two_seconds_at_most(
+    worked: float, rested: float, monkeypatch: pytest.MonkeyPatch
+):
     resting, waited = Rests(Turns()), []
-    monkeypatch.setattr(rests, "stopwatch", lambda: lambda: 0.25)
+    monkeypatch.setattr(rests, "stopwatch", lambda: lambda: worked)
     monkeypatch.setattr(resting, "_hurry", type("Hurry", (), {"wait": staticmethod(waited.append)}))
     resting.begin()
     resting.rest()
     resting.rest()
-    assert waited == [2.0, 2.0]
-
-
-def test_a_step_that_stood_still_is_not_rested_for_by_the_hour(monkeypatch: pytest.MonkeyPatch):
-    resting, waited = Rests(Turns()), []
-    monkeypatch.setattr(rests, "stopwatch", lambda: lambda: 3_600.0)
-    monkeypatch.setattr(resting, "_hurry", type("Hurry", (), {"wait": staticmethod(waited.append)}))
-    resting.begin()
-    resting.rest()
-    assert waited == [2.0]
+    assert waited == [rested, rested]
 
 
 def test_turns_are_taken_one_at_a_time_in_order_and_whoever_gives_up_is_no_longer_counted():
