@@ -15,7 +15,7 @@ from rater.doors.kafka import rests
 from rater.doors.kafka.crew import Crew
 from rater.doors.kafka.log import Place
 from rater.doors.kafka.names import CDRS
-from rater.doors.kafka.rests import Rest, Turns, no_rest
+from rater.doors.kafka.rests import Rest, no_rest
 from rater.doors.kafka.snapshot import Base, Image, Snapshots, image_bytes, image_of
 from rater.doors.kafka.snapshot_keeper import SnapshotKeeper
 from rater.doors.kafka.surroundings import Surroundings
@@ -52,14 +52,19 @@ async def rate_more(bench: Bench) -> None:
         await asyncio.sleep(0.001)
 
 
+def on_a_slow_disk(bench: Bench, crashed: list[BaseException]) -> tuple[Crew, SlowDisk]:
+    """A worker whose partitions always want a snapshot."""
+    bench.limits = replace(bench.limits, snapshot_interval_s=0.001)
+    disk = bench.snapshots = SlowDisk(bench.folder / "snapshots")
+    kit = bench.kit()
+    return Crew(replace(kit, around=replace(kit.around, unhurried=disk.unhurried)), crashed.append), disk
+
+
 def test_while_one_partition_writes_its_snapshot_all_go_on_and_no_other_begins_one(tmp_path: Path):
     async def go() -> None:
         bench = Bench(tmp_path, RATES)
-        bench.limits = replace(bench.limits, snapshot_interval_s=0.001)
-        disk = bench.snapshots = SlowDisk(tmp_path / "snapshots")
-        kit = bench.kit()
         crashed: list[BaseException] = []
-        crew = Crew(replace(kit, around=replace(kit.around, unhurried=disk.unhurried)), crashed.append)
+        crew, disk = on_a_slow_disk(bench, crashed)
         async with asyncio.timeout(STUCK_S):
             await crew.join(None)
             for _ in range(5):
@@ -79,13 +84,10 @@ def test_who_takes_over_from_a_worker_that_ends_waits_for_no_snapshot_of_it(tmp_
 
     async def go() -> None:
         bench = Bench(tmp_path, RATES)
-        bench.limits = replace(bench.limits, snapshot_interval_s=0.001)
-        disk = bench.snapshots = SlowDisk(tmp_path / "snapshots")
-        kit = bench.kit()
         crashed: list[BaseException] = []
-        around = replace(kit.around, unhurried=disk.unhurried, saving=Turns())
-        ending = Crew(replace(kit, around=around), crashed.append)
-        following = Crew(replace(kit, snapshots=Snapshots(tmp_path / "another machine's", APP)), crashed.append)
+        ending, disk = on_a_slow_disk(bench, crashed)
+        other = Snapshots(tmp_path / "another machine's", APP)
+        following = Crew(replace(bench.kit(), snapshots=other), crashed.append)
         async with asyncio.timeout(STUCK_S):
             await ending.join(None)
             while not disk.written:

@@ -68,7 +68,7 @@ class Rests:
 
 
 class Errand:
-    """Such work of somebody, begun now and then: in turn with that of others, and nobody waits for it until the end."""
+    """Such work of somebody, begun now and then: in turn with that of others."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns, self.rests = turns, Rests(turns)
