@@ -209,19 +209,22 @@ def delay(scene: Scene, found: Found, sizes: Sizes, lines: list[bytes], per_s: f
     worker = Worker(scene, "worker-0", commit_interval_ms=str(DELAY_COMMIT_MS))
     try:
         wait_until(lambda: worker.running() == PARTITIONS, "a worker to begin")
-        steps, compiling = kafka_delay.warm_up(scene, lines[:warm], per_s, sizes.warm_steps)
+        steps, compiling = kafka_delay.warm_up(scene, worker, lines[:warm], per_s, sizes.warm_steps)
         loads = kafka_delay.loads_of(measured, scene.names.topic(CDRS), per_s)
         progress("kafka: delay, measured")
-        delays, reached = asyncio.run(kafka_delay.delays_ms(scene, loads, per_s))
+        delays = asyncio.run(kafka_delay.measured(scene, worker, loads, per_s))
     finally:
         worker.stop()
-    kept = kafka_delay.settled(delays)
+    kept, spent = kafka_delay.settled(delays.ms), delays.spent
     p50, p99, p999 = (float(value) for value in np.quantile(kept, (0.5, 0.99, 0.999)))
     found.p99_ms = p99
     yield figure(
         "kafka", "append to committed rated call, p99", p99, "ms", Goal(P99_MS_MAX), p50=round(p50, 1), p999=round(p999, 1),
-        calls_per_s=round(reached), asked=round(per_s), sampled=len(kept), commit_interval_ms=DELAY_COMMIT_MS,
+        calls_per_s=round(delays.per_s), asked=round(per_s), sampled=len(kept), commit_interval_ms=DELAY_COMMIT_MS,
         warmed_s=round(steps * sizes.warm_s), still_compiling=round(compiling, 3), broker_files=found.broker_files,
+        worker_us=round(spent.worker_s / len(measured) * 1e6, 2), broker_us=round(spent.broker_s / len(measured) * 1e6, 2),
+        load_and_consumer_us=round(spent.ours_s / len(measured) * 1e6, 2),
+        processors_busy=round(spent.all_s / delays.wall_s, 2),
     )  # fmt: skip
 
 

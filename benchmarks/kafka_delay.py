@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.kafka_scene import PARTITIONS, Scene, bodies_by_partition, cpu_s_of, java_pid
+from benchmarks.kafka_scene import PARTITIONS, Scene, Worker, bodies_by_partition, cpu_s_of, java_pid
 from benchmarks.report import progress
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.client_connection import Connection, KnownTopics, close_client, leader_of
@@ -54,6 +54,32 @@ class Load:
 
     request: Produce
     calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """CPU seconds, so far or between two looks: of the worker, of the broker, and of this process, which is load and consumer."""
+
+    worker_s: float
+    broker_s: float
+    ours_s: float
+
+    def since(self, before: "Spent") -> "Spent":
+        return Spent(self.worker_s - before.worker_s, self.broker_s - before.broker_s, self.ours_s - before.ours_s)
+
+    @property
+    def all_s(self) -> float:
+        return self.worker_s + self.broker_s + self.ours_s
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """What a load met: the delay of each sampled call in the order in which they were rated, the pace (calls a second), what it cost."""
+
+    ms: Array
+    per_s: float
+    spent: Spent
+    wall_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +130,14 @@ async def feed(bootstrap: str, topic: str, loads: Sequence[Load], per_s: float) 
     return reached
 
 
-def warm_up(scene: Scene, lines: Sequence[bytes], per_s: float, steps_max: int = WARM_STEPS_MAX) -> tuple[int, float]:
+def warm_up(
+    scene: Scene, worker: Worker, lines: Sequence[bytes], per_s: float, steps_max: int = WARM_STEPS_MAX
+) -> tuple[int, float]:
     """These calls, each time as new ones, at this pace: see `until_compiled`."""
 
     def step(number: int) -> Callable[[], object]:
         loads = loads_of(again(lines, number), scene.names.topic(CDRS), per_s)
-        return lambda: asyncio.run(delays_ms(scene, loads, per_s))
+        return lambda: asyncio.run(measured(scene, worker, loads, per_s))
 
     return until_compiled(scene, step, steps_max)
 
@@ -194,8 +222,12 @@ async def appended_ms(reader: Reader, scene: Scene, first: Sequence[int]) -> lis
     return found
 
 
-async def delays_ms(scene: Scene, loads: Sequence[Load], per_s: float) -> tuple[Array, float]:
-    """Milliseconds of each sampled call in the order in which they were rated, and the pace (calls a second)."""
+def spent_so_far(scene: Scene, worker: Worker) -> Spent:
+    return Spent(worker.cpu_s(), cpu_s_of(java_pid(scene.cluster)), time.process_time())
+
+
+async def measured(scene: Scene, worker: Worker, loads: Sequence[Load], per_s: float) -> Delays:
+    """Send a load at this pace and hear of its calls as they are committed. What it cost is counted while it is sent."""
     log = KafkaLog({"bootstrap_servers": [scene.bootstrap]})
     reader = await log.open_reader()
     numbers = range(PARTITIONS)
@@ -205,14 +237,16 @@ async def delays_ms(scene: Scene, loads: Sequence[Load], per_s: float) -> tuple[
     over = asyncio.Event()
     gc.disable()  # it would walk over millions of calls that wait here, and the clock is ours
     listening = asyncio.create_task(listen(scene, rated, seen, over))
+    before, begun = spent_so_far(scene, worker), time.perf_counter()
     reached = await feed(scene.bootstrap, scene.names.topic(CDRS), loads, per_s)
+    spent, wall_s = spent_so_far(scene, worker).since(before), time.perf_counter() - begun
     await asyncio.sleep(QUIET_S)
     over.set()
     await listening
     gc.enable()
     appended = await appended_ms(reader, scene, first)
     await reader.close()
-    return delays_of(seen, appended), reached
+    return Delays(delays_of(seen, appended), reached, spent, wall_s)
 
 
 def delays_of(seen: Iterable[Seen], appended: Sequence[tuple[Array, Array]]) -> Array:

@@ -3,6 +3,7 @@
 Faust's consumer, producer, tables and transactions stay away: nothing of ours goes through them.
 """
 
+import asyncio
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +11,8 @@ import faust
 from faust.app.base import BootStrategy
 
 from rater.doors.settings.connection import Connection
+
+LAST_TURNS_S = 0.05  # for what was cancelled to end
 
 
 class ProcessSettings(Protocol):
@@ -48,8 +51,16 @@ def bare_app(name: str, settings: ProcessSettings) -> faust.App:
     return app
 
 
+class Process(faust.Worker):
+    """A Faust worker that is gone when all of its services are."""
+
+    async def _sentinel_task(self) -> None:
+        """The last thing the event loop does. Of mode it is a second's sleep, however little there is left to end."""
+        await asyncio.sleep(LAST_TURNS_S)
+
+
 def run_app(app: faust.App) -> None:
     """Until a signal stops it; raises `SystemExit`."""
-    worker: Any = faust.Worker(app, loglevel="INFO", redirect_stdouts=False, override_logging=False, quiet=True)
+    worker: Any = Process(app, loglevel="INFO", redirect_stdouts=False, override_logging=False, quiet=True)
     worker.spinner = None  # it moves the cursor, also where there is no terminal
     worker.execute_from_commandline()
