@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,14 @@ class Delays:
     per_s: float
     spent: Spent
     wall_s: float
+
+    @property
+    def settled(self) -> Array:
+        """Without the first ones."""
+        return self.ms[int(len(self.ms) * WARM_SHARE) :]
+
+    def quantile_ms(self, share: float) -> float:
+        return float(np.quantile(self.settled, share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +268,11 @@ def delays_of(seen: Iterable[Seen], appended: Sequence[tuple[Array, Array]]) -> 
     return np.concatenate(found)
 
 
-def settled(delays: Array) -> Array:
-    """Without the first ones."""
-    return delays[int(len(delays) * WARM_SHARE) :]
+def median_ms(windows: Sequence[Delays], share: float) -> float:
+    """The median of a quantile over windows that were measured alike: one stall of the machine is one window's."""
+    return median(window.quantile_ms(share) for window in windows)
+
+
+def together_ms(windows: Sequence[Delays], share: float) -> float:
+    """The quantile of all windows as if they were one: the worst of them decides it."""
+    return float(np.quantile(np.concatenate([window.settled for window in windows]), share))

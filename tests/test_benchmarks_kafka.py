@@ -98,6 +98,16 @@ def test_a_batch_of_rated_calls_that_spans_two_appended_ones_is_counted_from_bot
     assert kafka_delay.delays_of(seen, appended).tolist() == [50.0, 30.0]
 
 
+def window_of(first: float, then: list[float]) -> kafka_delay.Delays:
+    return kafka_delay.Delays(np.array([first, *then]), 1_000.0, kafka_delay.Spent(0.0, 0.0, 0.0), 1.0)
+
+
+def test_windows_are_told_by_their_median_and_together_by_the_worst_of_them_and_a_start_is_in_neither():
+    windows = [window_of(9_000.0, [late] * 4) for late in (30.0, 500.0, 40.0)]
+    assert kafka_delay.median_ms(windows, 0.99) == 40.0
+    assert kafka_delay.together_ms(windows, 0.99) == 500.0
+
+
 def test_the_offsets_a_batch_of_rated_calls_spans_are_those_of_its_first_and_last_call():
     body = b'.{"charge":1,"input":[3,17],"call":{}}..{"input":[3,18]}.{"charge":0,"input":[3,205],"call":{}}.'
     assert kafka_delay.span_of(Block(900, 903, 3, body, 0)) == (17, 205)
