@@ -20,6 +20,7 @@ from rater.doors.faust_process import bare_app, run_app
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.compression import CODECS
 from rater.doors.kafka.crew import Crew, Kit
+from rater.doors.kafka.engine_threads import engine_threads
 from rater.doors.kafka.live import LivePage, warm
 from rater.doors.kafka.measures import Measures
 from rater.doors.kafka.names import COMMANDS, Names
@@ -74,7 +75,7 @@ class RatingService(mode.Service):
         self, settings: WorkerSettings, rules: RuleSets, board: StatusBoard, live: LivePage, **kwargs: Any
     ) -> None:
         self.settings, self.rules, self.board, self.live = settings, rules, board, live
-        self._threads = ThreadPoolExecutor(settings.engine_threads, "rater-engine")
+        self._threads = engine_threads(settings.engine_threads, settings.engine_scheduling)
         self._aside = ThreadPoolExecutor(ASIDE_THREADS, "rater-aside")
         self._unhurried = ThreadPoolExecutor(UNHURRIED_THREADS, "rater-unhurried")
         self._log: KafkaLog | None = None
