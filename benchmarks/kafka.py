@@ -236,6 +236,7 @@ def delay(scene: Scene, found: Found, sizes: Sizes, lines: list[bytes], per_s: f
         worker_us=a_call_us(window.spent.worker_s for window in windows),
         broker_us=a_call_us(window.spent.broker_s for window in windows),
         load_and_consumer_us=a_call_us(window.spent.ours_s for window in windows),
+        slowed=[round(share, 2) for share in kafka_delay.slowed_share(windows)],
         processors_busy=[round(window.spent.all_s / window.wall_s, 2) for window in windows],
     )  # fmt: skip
 

@@ -45,6 +45,8 @@ WARM_SHARE = 0.2  # of the records: the first ones meet caches that are empty an
 WARM_STEPS_MAX = 16
 COMPILING_MAX = 0.01  # of a core: the compilers of a broker that is warm
 QUIET_S = 5.0
+PROBE_TURNS, PROBE_EVERY_S = 8_000, 0.1  # of an empty loop, 0.2 ms
+SLOWED = 1.3  # a probe that takes so many times what the fastest took
 INPUT = b'"input":['
 RECORD_ID = b'"record_id":"'
 
@@ -81,6 +83,7 @@ class Delays:
     per_s: float
     spent: Spent
     wall_s: float
+    probes_us: Array
 
     @property
     def settled(self) -> Array:
@@ -246,16 +249,38 @@ async def measured(scene: Scene, worker: Worker, loads: Sequence[Load], per_s: f
     over = asyncio.Event()
     gc.disable()  # it would walk over millions of calls that wait here, and the clock is ours
     listening = asyncio.create_task(listen(scene, rated, seen, over))
+    probes_us: list[float] = []
+    probing = asyncio.create_task(probe_pace(probes_us))
     before, begun = spent_so_far(scene, worker), time.perf_counter()
     reached = await feed(scene.bootstrap, scene.names.topic(CDRS), loads, per_s)
     spent, wall_s = spent_so_far(scene, worker).since(before), time.perf_counter() - begun
+    probing.cancel()
     await asyncio.sleep(QUIET_S)
     over.set()
     await listening
     gc.enable()
     appended = await appended_ms(reader, scene, first)
     await reader.close()
-    return Delays(delays_of(seen, appended), reached, spent, wall_s)
+    return Delays(delays_of(seen, appended), reached, spent, wall_s, np.array(probes_us))
+
+
+async def probe_pace(probes_us: list[float]) -> None:
+    """The processor's own pace, ten times a second, until cancelled: CPU time of instructions that are always the same, and need no memory.
+
+    Where whoever else has the other half of a physical core computes, they take nearly twice as long, and the system says nothing of it.
+    """
+    while True:
+        await asyncio.sleep(PROBE_EVERY_S)
+        begun = time.thread_time_ns()
+        for _ in range(PROBE_TURNS):
+            pass
+        probes_us.append((time.thread_time_ns() - begun) / 1e3)
+
+
+def slowed_share(windows: Sequence[Delays]) -> list[float]:
+    """For each window the share of probes that were slowed, against the fastest of all."""
+    fastest = min((window.probes_us.min() for window in windows if window.probes_us.size), default=0.0)
+    return [float(np.mean(window.probes_us > SLOWED * fastest)) if window.probes_us.size else 0.0 for window in windows]
 
 
 def delays_of(seen: Iterable[Seen], appended: Sequence[tuple[Array, Array]]) -> Array:

@@ -1,7 +1,7 @@
 """The arithmetic of the Kafka benchmark, and the calls it writes; the run itself needs a broker and a quiet machine."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,14 +98,20 @@ def test_a_batch_of_rated_calls_that_spans_two_appended_ones_is_counted_from_bot
     assert kafka_delay.delays_of(seen, appended).tolist() == [50.0, 30.0]
 
 
-def window_of(first: float, then: list[float]) -> kafka_delay.Delays:
-    return kafka_delay.Delays(np.array([first, *then]), 1_000.0, kafka_delay.Spent(0.0, 0.0, 0.0), 1.0)
+def window_of(first: float, then: list[float], probes_us: Sequence[float] = ()) -> kafka_delay.Delays:
+    spent = kafka_delay.Spent(0.0, 0.0, 0.0)
+    return kafka_delay.Delays(np.array([first, *then]), 1_000.0, spent, 1.0, np.array(probes_us, float))
 
 
 def test_windows_are_told_by_their_median_and_together_by_the_worst_of_them_and_a_start_is_in_neither():
     windows = [window_of(9_000.0, [late] * 4) for late in (30.0, 500.0, 40.0)]
     assert kafka_delay.median_ms(windows, 0.99) == 40.0
     assert kafka_delay.together_ms(windows, 0.99) == 500.0
+
+
+def test_a_window_tells_how_often_the_processor_was_slowed_against_the_fastest_moment_of_all():
+    windows = [window_of(0.0, [1.0], probes) for probes in ([100.0, 100.0, 125.0, 190.0], [180.0, 190.0], [])]
+    assert kafka_delay.slowed_share(windows) == [0.25, 1.0, 0.0]
 
 
 def test_the_offsets_a_batch_of_rated_calls_spans_are_those_of_its_first_and_last_call():

@@ -6,6 +6,7 @@ Where how it starts is in question it starts as `python -m rater worker`; elsewh
 import asyncio
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,6 +94,21 @@ def test_a_worker_rates_what_comes_and_stops_when_told(deploy: Deploy):
     assert [line["record_id"] for line in lines] == ["r-1", "r-2"]
     assert [line["account_version"] for line in lines] == [4, 5]
     assert "Traceback" not in worker.log()
+
+
+def test_of_a_worker_that_gives_way_only_the_threads_that_rate_do(deploy: Deploy):
+    deployment = deploy()
+    worker = deployment.worker(RATER_ENGINE_SCHEDULING="idle")
+    with ending(worker):
+        worker.wait_running(2)
+        deployment.feed("account-commands", ACCOUNT)
+        deployment.feed("cdrs", [call("r-1")])
+        counted(worker, "rated", 1)
+        pid = worker.process.pid
+        threads = [int(thread.name) for thread in Path(f"/proc/{pid}/task").iterdir()]
+        giving_way = [thread for thread in threads if os.sched_getscheduler(thread) == os.SCHED_IDLE]
+        assert 1 <= len(giving_way) <= 2  # as many as were needed at once
+        assert pid not in giving_way  # that one talks to the brokers
 
 
 def test_a_worker_that_was_killed_goes_on_where_the_log_stands(deploy: Deploy):
