@@ -267,7 +267,7 @@ async def measured(scene: Scene, worker: Worker, loads: Sequence[Load], per_s: f
 async def probe_pace(probes_us: list[float]) -> None:
     """The processor's own pace, ten times a second, until cancelled: CPU time of instructions that are always the same, and need no memory.
 
-    Where whoever else has the other half of a physical core computes, they take nearly twice as long, and the system says nothing of it.
+    On a machine that shares its cores with others they take nearly twice as long at times, and the system's `steal` says nothing of it.
     """
     while True:
         await asyncio.sleep(PROBE_EVERY_S)
