@@ -17,7 +17,7 @@ from rater.doors.kafka.changelog import Watermark
 from rater.doors.kafka.log import Fenced, LogProblem, LogTimeout, OffsetGone, Refused
 from rater.doors.kafka.measures import Measures, failure_reason
 from rater.doors.kafka.rule_sets import DeckMissing
-from rater.doors.kafka.status import StatusBoard
+from rater.doors.kafka.status import UNTOLD_MAX, StatusBoard
 from rater.doors.kafka.surroundings import Backlog, BatchReport, Disagreement, Phase
 from rater.doors.metric_groups import OTHER, WORDS_MAX, Words
 from rater.doors.metrics import (
@@ -77,17 +77,19 @@ class Scene:
         self.next_command += len(commands)
         self.board.committed(
             partition,
-            BatchReport(outcome, self.state, 1_000, 2_000, 0.1, 0.02, 0.003, 0.01, oldest_ms, self.mark(partition)),
+            BatchReport(outcome, self.state, 1_000, 2_000, 0.1, 0.02, 0.003, oldest_ms, self.mark(partition), 0.01),
         )
         return outcome
 
     def text(self) -> str:
+        self.board.look_ahead()  # as the page does
         return exposition(self.registry).decode()
 
     def series(self) -> list[str]:
         return [line.rpartition(" ")[0] for line in self.text().splitlines() if not line.startswith("#")]
 
     def value(self, name: str, **labels: str) -> float | None:
+        self.board.look_ahead()
         return self.registry.get_sample_value(name, labels)
 
 
@@ -229,6 +231,37 @@ def test_a_partition_that_comes_back_begins_anew(scene: Scene):
     scene.take_over()
     assert scene.value("rater_batches_total", partition="0") == 0
     assert scene.value("rater_partition_phase", partition="0", phase="running") == 1
+
+
+def test_batches_are_told_without_being_asked_for_when_they_have_become_many(scene: Scene):
+    scene.take_over()
+    for _ in range(UNTOLD_MAX - 1):
+        scene.rate([], [b"{"])
+    assert scene.registry.get_sample_value("rater_batches_total", {"partition": "0"}) == 0
+    scene.rate([], [b"{"])
+    assert scene.registry.get_sample_value("rater_batches_total", {"partition": "0"}) == UNTOLD_MAX
+    assert scene.board.counts.rejected == UNTOLD_MAX
+
+
+def test_what_was_rated_is_counted_although_its_partition_goes_elsewhere_before_anybody_asks(scene: Scene):
+    scene.take_over()
+    scene.rate([], [b"{", b"["])
+    scene.board.phase(0, Phase.RELEASED, "")
+    reasons = scene.board.as_object()["counts"]["rejected_by_reason"]
+    assert sum(reasons.values()) == 2
+    for reason, count in reasons.items():
+        assert scene.registry.get_sample_value("rater_records_rejected_total", {"reason": reason}) == count
+
+
+def test_nothing_to_look_at_keeps_the_state_of_a_partition_that_does_not_run(scene: Scene):
+    scene.take_over()
+    scene.rate([opened("contoso")], [])
+    scene.board.failed(0, LogProblem("p"))
+    assert scene.board._states == {}
+    scene.take_over()
+    scene.board.phase(0, Phase.STOPPED, "why")
+    assert scene.board._states == {}
+    assert scene.value("rater_state_rows", partition="0", shelf="accounts") == 1  # as it was last
 
 
 def test_a_restore_is_timed_from_its_first_word_to_rating_also_over_a_stop(scene: Scene):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rater.doors.kafka.compression import NONE
 from rater.doors.kafka.crew import Crew, Kit
-from rater.doors.kafka.log import Assigned, Member, Place, Reader, Revoked, Writer
+from rater.doors.kafka.log import Assigned, Member, Place, Reader, Revoked, Stored, Writer, each_written
 from rater.doors.kafka.memory import MemoryWriter
 from rater.doors.kafka.memory_group import MemoryMember
 from rater.doors.kafka.snapshot import Snapshots
@@ -218,6 +218,9 @@ class ProcessWriter:
     async def write(self, place: Place, body: bytes, count: int, codec: int = NONE) -> int:
         WRITER.set(self)
         return await self.inner.write(place, body, count, codec)
+
+    async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
+        return await each_written(self, bodies)
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         WRITER.set(self)

@@ -283,9 +283,7 @@ def test_a_batch_the_broker_puts_off_is_not_overtaken_by_the_next_of_its_place(
         put_off: set[Place] = set()
         send_once = EpochWriter._send_once
 
-        async def put_off_once(
-            self: EpochWriter, node: int | None, batches: dict[Place, Queued]
-        ) -> dict[Place, Queued]:
+        async def put_off_once(self: EpochWriter, node: int, batches: dict[Place, Queued]) -> dict[Place, Queued]:
             places = frozenset(batches)
             if places - put_off:  # as a broker does that has not ended the transaction before
                 put_off.update(places)

@@ -3,14 +3,22 @@
 import asyncio
 import random
 import ssl
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka.conn import AIOKafkaProtocol
 
-from rater.doors.kafka.client_frames import FRAME_BYTES_MAX, KEPT_BYTES, SMALL_BYTES, Cursor, Frames, as_file
+from rater.doors.kafka.client_frames import (
+    FRAME_BYTES_MAX,
+    KEPT_BYTES,
+    SIZE,
+    SMALL_BYTES,
+    Cursor,
+    Frame,
+    Frames,
+    as_file,
+)
 from tests.kafka.test_security import authority, certificate
 
 Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -18,8 +26,19 @@ Contexts = tuple[ssl.SSLContext, ssl.SSLContext]  # the server's, the client's
 STUCK_S = 10.0
 
 
+class Heard:
+    """A connection's `Frames`, and the answers they gave it."""
+
+    def __init__(self, protocol: AIOKafkaProtocol) -> None:
+        self.protocol, self.answers = protocol, asyncio.Queue[bytes]()
+        self.frames = Frames(protocol, self.handle)
+
+    def handle(self, frame: Frame) -> None:
+        self.answers.put_nowait(bytes(frame))
+
+
 @asynccontextmanager
-async def connected(serve: Serve, tls: Contexts | None = None) -> AsyncIterator[tuple[Frames, AIOKafkaProtocol]]:
+async def connected(serve: Serve, tls: Contexts | None = None) -> AsyncIterator[Heard]:
     """A connection as aiokafka makes one, read through `Frames`; nothing here lasts longer than `STUCK_S`."""
     served: set[asyncio.Task[None]] = set()
 
@@ -32,12 +51,12 @@ async def connected(serve: Serve, tls: Contexts | None = None) -> AsyncIterator[
     reader = asyncio.StreamReader()
     protocol = AIOKafkaProtocol(loop.create_future(), reader, loop=loop)
     transport, _ = await loop.create_connection(lambda: protocol, *server.sockets[0].getsockname(), ssl=ours)
-    frames = Frames(transport, protocol)
-    transport.set_protocol(frames)
+    heard = Heard(protocol)
+    transport.set_protocol(heard.frames)
     _writer = asyncio.StreamWriter(transport, protocol, reader, loop)  # it keeps the reader that was there before alive
     try:
         async with asyncio.timeout(STUCK_S):
-            yield frames, protocol
+            yield heard
     finally:
         transport.abort()
         for task in served:
@@ -46,12 +65,7 @@ async def connected(serve: Serve, tls: Contexts | None = None) -> AsyncIterator[
 
 
 def framed(answer: bytes) -> bytes:
-    return struct.pack(">i", len(answer)) + answer
-
-
-async def next_frame(frames: Frames) -> bytes:
-    (size,) = struct.unpack(">i", await frames.readexactly(4))
-    return bytes(await frames.readexactly(size))
+    return SIZE.pack(len(answer)) + answer
 
 
 def answers(seed: int, count: int) -> list[bytes]:
@@ -72,14 +86,10 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Contexts:
     return theirs, ssl.create_default_context(cafile=str(folder / "authority.pem"))
 
 
-def read_all(wanted: list[bytes], serve: Serve, tls: Contexts | None = None, pause_s: float = 0.0) -> list[bytes]:
+def read_all(wanted: list[bytes], serve: Serve, tls: Contexts | None = None) -> list[bytes]:
     async def go() -> list[bytes]:
-        async with connected(serve, tls) as (frames, _):
-            read = []
-            for _ in wanted:
-                read.append(await next_frame(frames))
-                await asyncio.sleep(pause_s)
-            return read
+        async with connected(serve, tls) as heard:
+            return [await heard.answers.get() for _ in wanted]
 
     return asyncio.run(go())
 
@@ -112,31 +122,6 @@ def test_many_small_answers_in_one_packet_are_read_one_by_one():
     assert read_all(wanted, at_once) == wanted
 
 
-@pytest.mark.parametrize("over", ["plain", "tls"])
-def test_who_does_not_read_is_sent_no_more_than_a_buffer_and_reads_on_later(over: str, tls: Contexts):
-    wanted = [bytes([number]) * 200_000 for number in range(200)]
-    sent = 0
-
-    async def as_fast_as_it_goes(writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        for answer in wanted:
-            writer.write(framed(answer))
-            await writer.drain()
-            sent += 1
-
-    async def go() -> list[bytes]:
-        async with connected(as_fast_as_it_goes, tls if over == "tls" else None) as (frames, _):
-            first = await next_frame(frames)
-            before = -1
-            while sent != before:  # until the system's own buffers are full
-                before = sent
-                await asyncio.sleep(0.2)
-            assert sent < len(wanted)
-            return [first, *[await next_frame(frames) for _ in wanted[1:]]]
-
-    assert asyncio.run(go()) == wanted
-
-
 @pytest.mark.parametrize("there", [0, 2, 4, 5, 4 + SMALL_BYTES, 4 + 2 * SMALL_BYTES])
 def test_a_connection_that_ends_within_an_answer_says_so(there: int):
     async def part(writer: asyncio.StreamWriter) -> None:
@@ -144,56 +129,77 @@ def test_a_connection_that_ends_within_an_answer_says_so(there: int):
         writer.close()
 
     async def go() -> None:
-        async with connected(part) as (frames, _):
-            with pytest.raises(asyncio.IncompleteReadError):
-                await next_frame(frames)
+        async with connected(part) as heard:
+            assert not heard.frames.at_eof()
+            assert await heard.frames.ended is None
+            assert heard.frames.at_eof()
+            assert heard.answers.empty()
 
     asyncio.run(go())
 
 
-def test_what_came_before_the_end_is_still_read():
+def test_what_came_before_the_end_is_still_heard():
     async def two(writer: asyncio.StreamWriter) -> None:
         writer.write(framed(b"one") + framed(b"two"))
         writer.close()
 
     async def go() -> None:
-        async with connected(two) as (frames, _):
-            assert await next_frame(frames) == b"one"
-            await asyncio.sleep(0.1)
-            assert not frames.at_eof()
-            assert await next_frame(frames) == b"two"
-            assert frames.at_eof()
+        async with connected(two) as heard:
+            await heard.frames.ended
+            assert [heard.answers.get_nowait(), heard.answers.get_nowait()] == [b"one", b"two"]
 
     asyncio.run(go())
 
 
 def test_a_connection_that_is_reset_ends_with_the_reason():
-    async def reset(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"\0\0")
-        await writer.drain()
-        writer.transport.abort()
+    async def silent(_: asyncio.StreamWriter) -> None:
+        """Who listens says nothing more."""
 
     async def go() -> None:
-        async with connected(reset) as (frames, protocol):
-            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
-                await next_frame(frames)
-            frames.connection_lost(ConnectionResetError("for good"))
-            with pytest.raises(ConnectionResetError, match="for good"):
-                await frames.readexactly(4)
-            assert protocol._closed_fut.done()
+        async with connected(silent) as heard:
+            heard.frames.connection_lost(ConnectionResetError("for good"))
+            assert str(await heard.frames.ended) == "for good"
+            assert heard.protocol._closed_fut.done()
 
     asyncio.run(go())
 
 
-@pytest.mark.parametrize("size", [-1, FRAME_BYTES_MAX + 1, struct.unpack(">i", b"HTTP")[0]])
-def test_what_no_broker_says_is_refused_and_not_waited_for(size: int):
-    async def nothing(_: asyncio.StreamWriter) -> None:
-        """Who listens says nothing more."""
+@pytest.mark.parametrize("size", [-1, FRAME_BYTES_MAX + 1, SIZE.unpack(b"HTTP")[0]])
+def test_what_no_broker_says_ends_the_connection_and_is_not_waited_for(size: int):
+    async def strange(writer: asyncio.StreamWriter) -> None:
+        writer.write(framed(b"fine") + SIZE.pack(size) + b"more")
 
     async def go() -> None:
-        async with connected(nothing) as (frames, _):
-            with pytest.raises(ConnectionError, match=f"an answer of {size} bytes .* no Kafka broker"):
-                await frames.readexactly(size)
+        async with connected(strange) as heard:
+            assert f"an answer of {size} bytes is announced" in str(await heard.frames.ended)
+            assert heard.answers.get_nowait() == b"fine"
+
+    asyncio.run(go())
+
+
+def test_an_answer_that_cannot_be_read_ends_the_connection_and_nothing_behind_it_is_heard():
+    async def go() -> None:
+        sent = asyncio.Event()
+
+        async def three(writer: asyncio.StreamWriter) -> None:
+            writer.write(framed(b"good") + framed(b"bad") + framed(b"behind it"))
+            await sent.wait()
+            writer.write(framed(bytes(2 * SMALL_BYTES)) + framed(b"later"))
+
+        async with connected(three) as heard:
+            put = heard.handle
+
+            def handle(frame: Frame) -> None:
+                if frame == b"bad":
+                    raise ValueError("no such field")
+                put(frame)
+
+            heard.frames._handle = handle
+            assert str(await heard.frames.ended) == "no such field"
+            sent.set()
+            await asyncio.sleep(0.2)  # aiokafka would have closed it by now
+            assert heard.answers.get_nowait() == b"good"
+            assert heard.answers.empty()
 
     asyncio.run(go())
 
@@ -206,10 +212,16 @@ def test_memory_for_large_answers_stays_up_to_a_limit():
 
     async def go() -> list[int]:
         kept = []
-        async with connected(all_of_them) as (frames, _):
+        async with connected(all_of_them) as heard:
+            put = heard.handle
+
+            def handle(frame: Frame) -> None:
+                kept.append(len(heard.frames._large))
+                put(frame)
+
+            heard.frames._handle = handle
             for number, size in enumerate(sizes):
-                assert await next_frame(frames) == bytes([number]) * size
-                kept.append(len(frames._large))
+                assert await heard.answers.get() == bytes([number]) * size
         return kept
 
     assert asyncio.run(go()) == [2 * SMALL_BYTES, KEPT_BYTES, KEPT_BYTES, KEPT_BYTES, KEPT_BYTES]

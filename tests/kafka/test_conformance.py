@@ -296,6 +296,47 @@ async def test_nothing_of_a_transaction_is_there_before_the_commit_and_all_of_it
 
 
 @on_both
+async def test_bodies_written_together_keep_the_order_of_each_place(stage: Stage):
+    log, topic, own = stage.log(), await stage.topic(2), name()
+    here, there = Place(topic, 0), Place(topic, 1)
+    writer = await log.open_writer(own)
+    await writer.begin()
+    pairs = (
+        (here, framed(b"1", b"2")),
+        (there, framed(b"a")),
+        (here, framed(b"3")),
+        (here, framed(b"4")),
+        (there, framed(b"b")),
+    )
+    bodies = [(place, (body, count, 0)) for place, (body, count) in pairs]
+    assert await writer.write_all(bodies) == [0, 0, 2, 3, 1]
+    assert await writer.write_all([]) == []
+    await writer.commit()
+    await writer.close()
+    await settled(log, own)
+    reader = await log.open_reader()
+    assert await visible(reader, here) == [b"1", b"2", b"3", b"4"]
+    assert await visible(reader, there) == [b"a", b"b"]
+
+
+@on_both
+async def test_one_body_that_cannot_be_written_spoils_all_that_are_written_with_it(stage: Stage):
+    log, topic, own = stage.log(), await stage.topic(1), name()
+    place, nowhere = Place(topic, 0), Place(name(), 0)
+    writer = await log.open_writer(own)
+    await writer.begin()
+    body, count = framed(b"x")
+    with pytest.raises(Refused, match="create"):
+        await writer.write_all([(place, (body, count, 0)), (nowhere, (body, count, 0))])
+    with pytest.raises(LogProblem):
+        await writer.commit()
+    await writer.abort()
+    await writer.close()
+    await settled(log, own)
+    assert await visible(await log.open_reader(), place) == []
+
+
+@on_both
 async def test_what_is_packed_is_read_as_it_was_framed_whatever_the_codec(stage: Stage):
     log, topic, own = stage.log(), await stage.topic(1), name()
     place, writer = Place(topic, 0), await log.open_writer(own)

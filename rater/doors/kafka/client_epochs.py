@@ -9,8 +9,9 @@ answered that it did nothing: a request without an answer ends the writer, and t
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any, TypeVar
 
 import aiokafka
@@ -26,6 +27,7 @@ from rater.doors.kafka.client_connection import (
     close_client,
     leader_of,
     problem_text,
+    translated,
     within,
 )
 from rater.doors.kafka.client_protocol import (
@@ -38,7 +40,7 @@ from rater.doors.kafka.client_protocol import (
 )
 from rater.doors.kafka.client_steps import Steps
 from rater.doors.kafka.compression import NONE
-from rater.doors.kafka.log import LogProblem, LogTimeout, Place
+from rater.doors.kafka.log import LogProblem, LogTimeout, Place, Stored
 from rater.doors.kafka.record_batches import TRANSACTIONAL, batch_bytes
 
 BUMPING = 2  # the level of `transaction.version` with which epochs go up
@@ -93,15 +95,12 @@ def problem_of(code: int) -> Exception:
 
 @dataclass(slots=True)
 class Queued:
-    """A batch on its way; `first` gets the offset of its first record."""
+    """A batch that is to be written; `first` is the offset of its first record, when the broker has it."""
 
     place: Place
     batch: bytes
-    first: asyncio.Future[int]
-
-    def fail(self, problem: BaseException) -> None:
-        if not self.first.done():
-            self.first.set_exception(problem)
+    count: int
+    first: int = -1
 
 
 class EpochWriter:
@@ -121,9 +120,7 @@ class EpochWriter:
         self._producer = (-1, -1)  # id and epoch
         self._sequences: dict[Place, int] = {}  # of this epoch; one epoch is one transaction
         self._wrote = False  # the broker may have opened the transaction
-        self._queue: list[Queued] = []
-        self._sending: set[asyncio.Task[None]] = set()
-        self._turns: defaultdict[Place, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turn = asyncio.Lock()
         self._coordinators: dict[tuple[Any, str], int] = {}
 
     @property
@@ -136,11 +133,12 @@ class EpochWriter:
             self._steps.open = True
 
     async def write(self, place: Place, body: bytes, count: int, codec: int = NONE) -> int:
-        # In turn: a batch that the broker puts off must not be overtaken by the next of its place.
-        async with self._steps.write(place, count), self._turns[place]:
-            await self._topics.require(self._client, [place])
-            await leader_of(self._client, place)
-            return await self._enqueue(place, body, count, codec).first
+        async with self._steps.write(place, count), self._turn:
+            return (await self._written([(place, (body, count, codec))]))[0]
+
+    async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
+        async with self._steps.write_all([count for _, (_, count, _) in bodies]), self._turn:
+            return await self._written(bodies)
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         self._steps.check_open()
@@ -175,56 +173,56 @@ class EpochWriter:
 
     async def close(self) -> None:
         self._steps.end()
-        for task in self._sending:
-            task.cancel()
         await close_client(self._client)
 
     # ------------------------------------------------------------------------------------------------ records
 
-    def _enqueue(self, place: Place, body: bytes, count: int, codec: int) -> Queued:
-        """With whatever else is written in this turn of the loop it becomes one request a broker."""
+    async def _written(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
+        """In order, and of one place the next when the one before is there: what the broker puts off must not be overtaken."""
+        await self._topics.require(self._client, [place for place, _ in bodies])
+        firsts: list[int] = []
+        while len(firsts) < len(bodies):
+            batches: dict[Place, Queued] = {}
+            for place, stored in bodies[len(firsts) :]:
+                if place in batches:
+                    break
+                batches[place] = self._queued(place, *stored)
+            await self._send_all(batches)
+            for queued in batches.values():
+                firsts.append(queued.first)
+                reached("mid-produce")
+        return firsts
+
+    def _queued(self, place: Place, body: bytes, count: int, codec: int) -> Queued:
         sequence = self._sequences.get(place, 0)
         self._sequences[place] = sequence + count
         batch = batch_bytes(
             body, count, self._clock_ms(), attributes=TRANSACTIONAL | codec, producer=(*self._producer, sequence)
         )
-        loop = asyncio.get_running_loop()
-        queued = Queued(place, batch, loop.create_future())
+        return Queued(place, batch, count)
+
+    async def _send_all(self, batches: dict[Place, Queued]) -> None:
+        """One request for each broker. No request is under way any more when this returns or raises."""
+        of_node: defaultdict[int, dict[Place, Queued]] = defaultdict(dict)
+        for place, queued in batches.items():
+            of_node[await leader_of(self._client, place)][place] = queued
         self._wrote = True
-        if not self._queue:
-            loop.call_soon(self._send_queue)
-        self._queue.append(queued)
-        return queued
+        if len(of_node) == 1:
+            await self._send(*of_node.popitem())
+            return
+        for ended in await asyncio.gather(*starmap(self._send, of_node.items()), return_exceptions=True):
+            if ended is not None:
+                raise ended
 
-    def _send_queue(self) -> None:
-        """One request for each broker; a place is in the queue at most once, for it has its turn."""
-        waiting, self._queue = self._queue, []
-        of_node: defaultdict[int | None, dict[Place, Queued]] = defaultdict(dict)
-        for queued in waiting:
-            of_node[self._client.cluster.leader_for_partition(queued.place)][queued.place] = queued
-        for node, batches in of_node.items():
-            task = asyncio.create_task(self._send(node, batches))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
-
-    async def _send(self, node: int | None, batches: dict[Place, Queued]) -> None:
-        """Every batch of one request gets its offset or what went wrong, however this ends."""
+    async def _send(self, node: int, batches: dict[Place, Queued]) -> None:
         wait = RETRY_S
-        try:
-            while batches:
-                batches = await self._send_once(node, batches)
-                if batches:
-                    await asyncio.sleep(wait)
-                    wait = min(2 * wait, RETRY_MAX_S)
-                    node = await self._common_leader(batches)
-        except BaseException as problem:
-            for queued in batches.values():
-                queued.fail(problem if isinstance(problem, Exception) else LogProblem(problem_text(problem)))
+        while batches := await self._send_once(node, batches):
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, RETRY_MAX_S)
+            node = await self._common_leader(batches)
 
-    async def _send_once(self, node: int | None, batches: dict[Place, Queued]) -> dict[Place, Queued]:
+    async def _send_once(self, node: int, batches: dict[Place, Queued]) -> dict[Place, Queued]:
         """The batches that must be sent again."""
-        if node is None or node == -1:
-            return batches
         timeout_ms = int(1000 * self._connection.request_timeout_s)
         request = Produce(self._name, timeout_ms, {place: queued.batch for place, queued in batches.items()})
         try:
@@ -241,9 +239,10 @@ class EpochWriter:
                     if code in NO_LEADER:
                         self._client.force_metadata_update()
                 elif code:
-                    queued.fail(problem_of(code))
-                elif not queued.first.done():
-                    queued.first.set_result(first)
+                    doing = f"{self._name}: writing {queued.count} records to {queued.place}"
+                    raise translated(problem_of(code), doing, f"WRITE on topic {topic}")
+                else:
+                    queued.first = first
         return again
 
     async def _common_leader(self, batches: dict[Place, Queued]) -> int:

@@ -1,78 +1,100 @@
-"""What a broker answers, read from the socket straight into the memory it is decoded from.
+"""What a broker answers, read from the socket straight into the memory it is decoded from, and decoded as soon as it is whole.
 
 aiokafka reads through an `asyncio.StreamReader`: each quarter of a megabyte that the socket gives is appended to one buffer, reading
-stops and goes on again around it, an answer is copied out of that buffer, and its records are copied out of the answer.
-Of a fetch of two megabytes nothing is copied here but the records, once. Small answers come several at a time, as they did.
+stops and goes on again around it, an answer is copied out of that buffer, and its records are copied out of the answer; a task
+of its own waits for four bytes, and then for the rest. Of a fetch of two megabytes nothing is copied here but the records, once,
+and an answer costs no turn of the loop beside the one in which its last byte came.
 """
 
 import asyncio
 import io
+import struct
 import types
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import aiokafka.conn
 from aiokafka.conn import AIOKafkaConnection
 
-SMALL_BYTES = 1 << 16  # answers up to this are taken from one buffer, as many as have come
+SIZE = struct.Struct(">i")  # before each answer
+SMALL_BYTES = 1 << 16  # answers up to this, with their size, are taken from one buffer, as many as have come
 KEPT_BYTES = 4 << 20  # memory for larger ones stays from one to the next up to this
 FRAME_BYTES_MAX = 1 << 29  # what says it is longer is no answer of a broker
 
+Frame = bytes | memoryview
+Handle = Callable[[Frame], None]
+
 
 class Frames(asyncio.BufferedProtocol):
-    """A connection's reader: what `_read` of aiokafka's connection asks of an `asyncio.StreamReader`, and the protocol that fills it.
+    """The protocol of a connection: gives every answer to `handle`, in order; a large one as a view that holds until it returns.
 
     `streams` is the protocol that was there before; the connection's writer hears from it when to wait, and its owner of the end.
+    `ended` is done when nothing more will come; its result says why, where it was not just the end.
     """
 
-    def __init__(self, transport: asyncio.Transport, streams: asyncio.StreamReaderProtocol) -> None:
-        self._transport, self._streams = transport, streams
+    def __init__(self, streams: asyncio.StreamReaderProtocol, handle: Handle) -> None:
+        self._streams, self._handle = streams, handle
         self._small = memoryview(bytearray(SMALL_BYTES))
         self._start = self._end = 0  # what of it has come and was not taken yet
         self._large = memoryview(bytearray(0))
         self._target: memoryview | None = None  # the large answer that is coming, and how much of it is there
         self._filled = 0
-        self._wanted = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._paused = False
-        self._ended = False
-        self._problem: Exception | None = None
-
-    # --- as the reader of a connection -----------------------------------------------------------------------------
-
-    async def readexactly(self, size: int) -> bytes | memoryview:
-        """The next `size` bytes: `bytes`, or for a large answer a view that holds until the next call.
-
-        Raises `asyncio.IncompleteReadError` at the end of the connection, or what ended it.
-        """
-        if not 0 <= size <= FRAME_BYTES_MAX:
-            raise ConnectionError(f"an answer of {size} bytes is announced; whoever listens there is no Kafka broker")
-        return await self._read_small(size) if size <= SMALL_BYTES else await self._read_large(size)
+        self.ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
     def at_eof(self) -> bool:
-        return self._ended and self._start == self._end
+        """What a connection asks of its reader."""
+        return self.ended.done()
 
-    async def _read_small(self, size: int) -> bytes:
-        while self._end - self._start < size:
-            await self._wait(size)
-        taken = bytes(self._small[self._start : self._start + size])
-        self._start += size
+    # --- as the protocol of a transport ----------------------------------------------------------------------------
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        if self._target is not None:
+            return self._target[self._filled :]
+        if self._end == SMALL_BYTES:  # and something of it was taken, or an answer would be whole
+            there = self._end - self._start
+            self._small[:there] = bytes(self._small[self._start : self._end])
+            self._start, self._end = 0, there
+        return self._small[self._end :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.ended.done():
+            self._start = self._end = self._filled = 0  # of no interest
+            return
+        try:
+            if self._target is None:
+                self._end += nbytes
+                self._take_small()
+            else:
+                self._filled += nbytes
+                self._take_large(self._target)
+        except Exception as problem:  # an answer that cannot be read: nothing behind it can
+            self._end_with(problem)
+
+    def _take_small(self) -> None:
+        while (there := self._end - self._start - SIZE.size) >= 0:
+            (size,) = SIZE.unpack_from(self._small, self._start)
+            if not 0 <= size <= FRAME_BYTES_MAX:
+                raise ConnectionError(
+                    f"an answer of {size} bytes is announced; whoever listens there is no Kafka broker"
+                )
+            begin = self._start + SIZE.size
+            if size > SMALL_BYTES - SIZE.size:
+                self._target, self._filled = self._room(size), there
+                self._target[:there] = self._small[begin : self._end]
+                self._start = self._end = 0
+                return
+            if there < size:
+                return
+            self._start = begin + size
+            self._handle(bytes(self._small[begin : self._start]))
         if self._start == self._end:
             self._start = self._end = 0
-        self._read_on()
-        return taken
 
-    async def _read_large(self, size: int) -> memoryview:
-        target, there = self._room(size), self._end - self._start
-        target[:there] = self._small[self._start : self._end]
-        self._start = self._end = 0
-        self._target, self._filled = target, there
-        self._read_on()
-        try:
-            while self._filled < size:
-                await self._wait(size)
-        finally:
+    def _take_large(self, target: memoryview) -> None:
+        if self._filled == len(target):
             self._target = None
-        return target
+            self._handle(target)
 
     def _room(self, size: int) -> memoryview:
         if size > KEPT_BYTES:
@@ -80,49 +102,6 @@ class Frames(asyncio.BufferedProtocol):
         if len(self._large) < size:
             self._large = memoryview(bytearray(1 << (size - 1).bit_length()))
         return self._large[:size]
-
-    async def _wait(self, size: int) -> None:
-        if self._ended:
-            raise self._problem or asyncio.IncompleteReadError(b"", size)
-        self._wanted, self._waiter = size, asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _read_on(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    # --- as the protocol of a transport ----------------------------------------------------------------------------
-
-    def get_buffer(self, _sizehint: int) -> memoryview:
-        if self._target is not None and self._filled < len(self._target):
-            return self._target[self._filled :]
-        if self._end == SMALL_BYTES:  # and something of it was taken, or reading would rest
-            there = self._end - self._start
-            self._small[:there] = bytes(self._small[self._start : self._end])
-            self._start, self._end = 0, there
-        return self._small[self._end :]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self._target is not None and self._filled < len(self._target):
-            self._filled += nbytes
-            if self._filled == len(self._target):
-                self._wake()
-            return
-        self._end += nbytes
-        there = self._end - self._start
-        if there >= self._wanted:
-            self._wake()
-        if there == SMALL_BYTES:
-            self._paused = True
-            self._transport.pause_reading()
 
     def eof_received(self) -> bool | None:
         self._end_with(None)
@@ -133,8 +112,8 @@ class Frames(asyncio.BufferedProtocol):
         self._streams.connection_lost(exc)
 
     def _end_with(self, problem: Exception | None) -> None:
-        self._ended, self._problem = True, self._problem or problem
-        self._wake()
+        if not self.ended.done():
+            self.ended.set_result(problem)
 
     def pause_writing(self) -> None:
         self._streams.pause_writing()
@@ -155,7 +134,7 @@ class Cursor:
         return taken
 
 
-def as_file(frame: bytes | memoryview) -> io.BytesIO | Cursor:
+def as_file(frame: Frame) -> io.BytesIO | Cursor:
     return Cursor(frame) if isinstance(frame, memoryview) else io.BytesIO(frame)
 
 
@@ -170,10 +149,26 @@ class FramedConnection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka ha
 
     def _create_reader_task(self) -> Any:
         """Called once, when the transport is there and nothing has been asked, so nothing can have come."""
-        transport = self._writer.transport
-        self._reader = Frames(transport, self._protocol)
-        transport.set_protocol(self._reader)
+        held = weakref.ref(self)  # whoever drops a connection without closing it gets rid of it, as in aiokafka
+
+        def handle(frame: Frame) -> None:
+            connection = held()
+            if connection is not None and connection._writer is not None:
+                connection._handle_frame(frame)
+
+        self._reader = Frames(self._protocol, handle)
+        self._writer.transport.set_protocol(self._reader)
         return super()._create_reader_task()
+
+    @staticmethod
+    async def _read(held: Callable[[], "FramedConnection | None"]) -> None:
+        """Ends when the connection does: aiokafka closes it then, and fails what was asked and not answered."""
+        connection = held()
+        if connection is None:
+            return
+        ended = connection._reader.ended
+        del connection
+        raise await ended or asyncio.IncompleteReadError(b"", SIZE.size)
 
 
 async def create_conn(host: str, port: int, **arguments: Any) -> FramedConnection:

@@ -1,7 +1,7 @@
 """The steps of a transaction, for whichever writer takes them: in order, each with a deadline, none after one that failed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rater.doors.kafka.client_connection import problem_text, told_within
@@ -33,6 +33,16 @@ class Steps:
         if count == 0:
             raise LogProblem(f"{place}: nothing to write; expected at least one record")
         return self.step(f"writing {count} records to {place}", f"WRITE on topic {place.topic}", writes=1)
+
+    def write_all(self, counts: Sequence[int]) -> "Step":
+        """The same for batches of several places."""
+        self.check_open()
+        if 0 in counts:
+            raise LogProblem(
+                f"{self.name}: nothing to write for one of {len(counts)} places; expected at least one record"
+            )
+        doing = f"writing {sum(counts)} records to {len(counts)} places"
+        return self.step(doing, "WRITE on the topics of its outputs", writes=1)
 
     def check_written(self) -> None:
         if self.writes:

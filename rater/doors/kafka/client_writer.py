@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import aiokafka.producer.sender
@@ -25,7 +25,7 @@ from rater.doors.kafka.client_connection import (
 from rater.doors.kafka.client_requests import quick
 from rater.doors.kafka.client_steps import Steps
 from rater.doors.kafka.compression import NONE
-from rater.doors.kafka.log import LogProblem, Place
+from rater.doors.kafka.log import LogProblem, Place, Stored, each_written
 from rater.doors.kafka.record_batches import TRANSACTIONAL, batch_bytes
 
 # The first write after a commit often finds the coordinator still busy with it. aiokafka asks again after 20 ms, which is
@@ -138,6 +138,9 @@ class KafkaWriter:
             if first < 0:  # the answer to a repeated request, when the broker has forgotten where it put the first
                 raise LogProblem(f"{self._name}: {place}: written twice, and the broker does not say where")
             return first
+
+    async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
+        return await each_written(self, bodies)
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         self._steps.check_open()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from rater.doors.kafka.compression import NONE
 from rater.doors.kafka.log import Block, Place, Reader, Writer
 from rater.doors.kafka.record_batches import frame_few, records_from_blocks
 
@@ -30,7 +31,7 @@ async def abort_in(writer: Writer, places: Sequence[Place]) -> None:
     """
     ((body, count),) = frame_few([PLACEHOLDER])
     await writer.begin()
-    await asyncio.gather(*(writer.write(place, body, count) for place in places))
+    await writer.write_all([(place, (body, count, NONE)) for place in places])
     await writer.abort()
 
 

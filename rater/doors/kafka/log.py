@@ -5,9 +5,14 @@ one process, for simulation). One conformance suite holds both to what is writte
 deadline with `LogTimeout`, however dead the broker is.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from rater.doors.failpoints import reached
+
+Stored = tuple[bytes, int, int]  # a body, the count of its records, and its codec: as `Writer.write` takes them
 
 
 class Place(NamedTuple):
@@ -71,6 +76,10 @@ class Writer(Protocol):
         none), as one batch; returns when the broker has them: the offset of the first. Different places may be written
         concurrently; writes to one place keep their order."""
 
+    async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
+        """As `write`, each of them, in as few requests as can be: the offsets of their first records. No request of it is under
+        way any more when this returns or raises."""
+
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         """The offsets to read next, as part of the transaction."""
 
@@ -81,6 +90,23 @@ class Writer(Protocol):
 
     async def close(self) -> None:
         """Let go of connections; never waits for a dead broker longer than its deadline. Raises nothing."""
+
+
+async def each_written(writer: Writer, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
+    """`Writer.write_all` of a writer that has a request for each."""
+
+    async def written(place: Place, stored: Stored) -> int:
+        first = await writer.write(place, *stored)
+        reached("mid-produce")
+        return first
+
+    ended = await asyncio.gather(*(written(*body) for body in bodies), return_exceptions=True)
+    firsts: list[int] = []
+    for end in ended:
+        if isinstance(end, BaseException):
+            raise end
+        firsts.append(end)
+    return firsts
 
 
 class Reader(Protocol):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rater.doors.kafka.compression import DECOMPRESSED_BYTES_MAX, NONE, decompressed
-from rater.doors.kafka.log import Assigned, Block, Fenced, LogProblem, Place, Revoked
+from rater.doors.kafka.log import Assigned, Block, Fenced, LogProblem, Place, Revoked, Stored, each_written
 from rater.doors.kafka.memory_broker import NOBODY, Broker, Clock, Sleep, Step
 from rater.doors.kafka.memory_group import Group, MemoryMember
 from rater.doors.kafka.record_batches import Marker, frame_few
@@ -248,6 +248,9 @@ class MemoryWriter:
                 return await self._request("write", lambda: self._append(place, body, count, codec))
         finally:
             self._under_way -= 1
+
+    async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
+        return await each_written(self, bodies)
 
     def _append(self, place: Place, body: bytes, count: int, codec: int) -> int:
         partition = self._broker.partition(place)

@@ -9,7 +9,7 @@ import orjson
 
 from rater.contract.journal import JournalLine, digest_of, encode_journal
 from rater.doors.kafka.compression import packed
-from rater.doors.kafka.log import Place
+from rater.doors.kafka.log import Place, Stored
 from rater.doors.kafka.names import (
     CDRS,
     COMMANDS,
@@ -25,7 +25,6 @@ from rater.pipeline import Forward, Outcome
 
 Array = np.ndarray[Any, Any]
 Body = tuple[bytes, int]  # and the count of its records
-Stored = tuple[bytes, int, int]  # packed, count, codec: as `Writer.write` takes them
 FORWARDED_FROM = "rater-forwarded-from"  # header: "<partition>/<offset>", so that an auditor finds where it came from
 
 

@@ -13,7 +13,7 @@ from rater.contract.counts import Counts
 from rater.core.state import State
 from rater.doors.clock import monotonic, wall_ms
 from rater.doors.kafka.changelog import Watermark
-from rater.doors.kafka.measures import Measures
+from rater.doors.kafka.measures import Committed, Measures
 from rater.doors.kafka.surroundings import Backlog, BatchReport, Phase, Watch
 from rater.doors.rules import RuleBook
 
@@ -21,6 +21,7 @@ log = logging.getLogger("rater.worker")
 
 # Of a batch, for one line of each reason; a monster is not read again for the sake of its id.
 REJECTED_LOOKED_AT, REJECTED_BYTES_MAX = 20, 1 << 17
+UNTOLD_MAX = 16  # batches: half a millisecond to tell
 
 
 @dataclass(slots=True)
@@ -65,7 +66,9 @@ class StatusBoard(Watch):
         now_s: Callable[[], float] = monotonic,
     ) -> None:
         self.partitions: dict[int, PartitionStatus] = {}
-        self.counts = Counts()
+        self.counts = Counts()  # of all that was told
+        self._untold: list[Committed] = []
+        self._states: dict[int, State] = {}  # of partitions that run: no other is kept alive for us
         self._crew: Assignment | None = None
         self._following: dict[int, tuple[int, int]] = {}  # the next offsets of calls and commands, where they are known
         self._asked: dict[int, Backlog] = {}  # of partitions that do not run, because nobody fetches for them
@@ -90,6 +93,9 @@ class StatusBoard(Watch):
             self._asked.pop(partition, None)
         if phase is Phase.RELEASED:
             self._following.pop(partition, None)
+        self.tell()
+        if phase is not Phase.RUNNING:
+            self._states.pop(partition, None)
         with _harmless():
             self._measures.phase(partition, phase, self._now_s())
 
@@ -109,14 +115,26 @@ class StatusBoard(Watch):
 
     def taken_over(self, partition: int, state: State, watermark: Watermark) -> None:
         self._place(partition, watermark)
+        self._states[partition] = state
         with _harmless():
-            self._measures.taken_over(partition, state)
+            self._measures.state(partition, state)
 
     def committed(self, partition: int, report: BatchReport) -> None:
         self._place(partition, report.watermark)
-        self.counts.add(report.outcome.counts)
+        self._states[partition] = report.state
+        stages = (
+            ("fetch", report.fetch_s),
+            ("decide", report.decide_s),
+            ("encode", report.encode_s),
+            ("commit", report.commit_s),
+        )
+        counts, at_ms = report.outcome.counts, self._now_ms()
+        self._untold.append(
+            Committed(partition, at_ms, counts, report.bytes_in, report.bytes_out, stages, report.oldest_ms)
+        )
+        if len(self._untold) >= UNTOLD_MAX:
+            self.tell()
         with _harmless():
-            self._measures.committed(partition, report, self._now_ms())
             if report.outcome.rejected_cdrs:
                 _tell_rejected(partition, report.outcome.rejected_cdrs)
             if given_away := report.outcome.counts.by_outcome.get("freecall", 0):
@@ -137,6 +155,7 @@ class StatusBoard(Watch):
         self._measures.aborted()
 
     def failed(self, partition: int, problem: Exception) -> None:
+        self._states.pop(partition, None)
         self._of(partition).failures += 1
         self._measures.failed(partition, problem)
 
@@ -145,8 +164,20 @@ class StatusBoard(Watch):
 
     # --- asked for ----------------------------------------------------------------------------------------------
 
+    def tell(self) -> None:
+        """Count and measure what was committed since."""
+        untold, self._untold = self._untold, []
+        for batch in untold:
+            self.counts.add(batch.counts)
+            with _harmless():
+                self._measures.committed(batch)
+        with _harmless():
+            for partition in {batch.partition for batch in untold} & self._states.keys():
+                self._measures.state(partition, self._states[partition])
+
     def look_ahead(self) -> None:
-        """Take note of what waits: before a page is shown, and no more often."""
+        """Take note of what was committed and of what waits: before a page is shown."""
+        self.tell()
         now_ms = self._now_ms()
         for partition, backlog in ({} if self._crew is None else self._crew.backlogs()).items():
             status, known = self._of(partition), self._asked.get(partition, backlog)

@@ -92,9 +92,9 @@ class Backlog:
     oldest_ms: int  # the broker's time of the oldest record taken and not committed; 0 for none
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BatchReport:
-    """One committed batch: what it came to and where its time went (seconds)."""
+    """One committed batch: what it came to and where its time went (seconds); `commit_s` is known last."""
 
     outcome: Outcome
     state: State
@@ -103,9 +103,9 @@ class BatchReport:
     fetch_s: float
     decide_s: float
     encode_s: float
-    commit_s: float
     oldest_ms: int  # the earliest record time of the batch, 0 for none
     watermark: Watermark
+    commit_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,10 +16,10 @@ from rater.doors.failpoints import reached
 from rater.doors.kafka.changelog import Watermark, write_changes
 from rater.doors.kafka.fetched import Fetched, records_in
 from rater.doors.kafka.leftovers import abort_in, counts_already, left_open
-from rater.doors.kafka.log import Fenced, Log, LogProblem, Member, Place, Reader, Refused, Writer
+from rater.doors.kafka.log import Fenced, Log, LogProblem, Member, Place, Reader, Refused, Stored, Writer
 from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, REJECTED_COMMANDS, STATE, Names
 from rater.doors.kafka.next_ids import NextIds
-from rater.doors.kafka.outputs import Packed, Stored, Written, journal_body, packing, to_store, vouch, write_outcome
+from rater.doors.kafka.outputs import Packed, Written, journal_body, packing, to_store, vouch, write_outcome
 from rater.doors.kafka.partitioning import partition_of
 from rater.doors.kafka.record_batches import BodyWriter
 from rater.doors.kafka.restore import Restored, restore_best
@@ -378,13 +378,8 @@ class PartitionTask:
         report, self._oldest_ms = decided.report, 0
         if report.outcome.activations and self._book is not None:
             self._around.watch.rules(self.partition, self._book)
-        self._around.watch.committed(
-            self.partition,
-            BatchReport(
-                report.outcome, report.state, report.bytes_in, report.bytes_out, report.fetch_s, report.decide_s,
-                report.encode_s, self._around.now() - committing, report.oldest_ms, report.watermark,
-            ),
-        )  # fmt: skip
+        report.commit_s = self._around.now() - committing
+        self._around.watch.committed(self.partition, report)
 
     def _decide(self, base: Base, fetched: Fetched, fetch_s: float) -> Decided:
         """Runs in a thread: nobody else touches this partition's state meanwhile."""
@@ -410,7 +405,7 @@ class PartitionTask:
         watermark, written = self._write(base, fetched, outcome, book)
         stored, written_bytes = to_store(written)
         report = BatchReport(
-            outcome, base.state, fetched.size, written_bytes, fetch_s, decided_at - started, self._around.now() - decided_at, 0.0,
+            outcome, base.state, fetched.size, written_bytes, fetch_s, decided_at - started, self._around.now() - decided_at,
             int(call_times.min()) if call_times.size else 0, watermark,
         )  # fmt: skip
         return Decided(outcome, stored, watermark, report)
@@ -530,21 +525,11 @@ def _versions(book: RuleBook) -> tuple[str, ...]:
 
 
 async def _write_all(writer: Writer, stored: Sequence[tuple[Place, Stored]]) -> dict[Place, int]:
-    """The offset behind the last record of each place. All writes have ended when this does, also when one fails."""
-    ended = await asyncio.gather(*(_write(writer, place, *body) for place, body in stored), return_exceptions=True)
+    """The offset behind the last record of each place."""
     ends: dict[Place, int] = {}
-    for (place, _), end in zip(stored, ended, strict=True):
-        if isinstance(end, BaseException):
-            raise end
-        ends[place] = max(end, ends.get(place, 0))
+    for (place, (_, count, _)), first in zip(stored, await writer.write_all(stored), strict=True):
+        ends[place] = max(first + count, ends.get(place, 0))
     return ends
-
-
-async def _write(writer: Writer, place: Place, body: bytes, count: int, codec: int) -> int:
-    """The offset behind the last record."""
-    end = await writer.write(place, body, count, codec) + count
-    reached("mid-produce")
-    return end
 
 
 def _sentence(problem: BaseException) -> str:
