@@ -49,7 +49,7 @@ TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 def cluster_of(heap: str, files: Path | None) -> KafkaCluster:
     """One broker, set up for hours of load; its files lie in memory where there is room, or in the folder that is named.
 
-    A broker has disks of its own; where it shares the only one with all else, delays are longer (docs/performance.md).
+    A broker has disks of its own; where it shares the only one with all else, delays are longer (docs/performance-kafka.md).
     """
     return KafkaCluster(
         heap=heap, properties=BROKER, for_long=True, inside=files or (MEMORY if _room_in_memory() else None)
