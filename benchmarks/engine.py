@@ -8,7 +8,7 @@ digest of the answers must be the same each time; if it moved between two versio
 import gc
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +130,8 @@ class Work:
             spent += seconds
             self.batches_s.append(seconds)
             counts.add(outcome.counts)
-            for digest, blocks in zip(streams, (outcome.rated, outcome.events, outcome.rejected_cdrs), strict=True):
+            answers: tuple[Sequence[bytes | memoryview], ...] = (outcome.rated, outcome.events, outcome.rejected_cdrs)
+            for digest, blocks in zip(streams, answers, strict=True):
                 for block in blocks:
                     written += len(block)
                     digest.update(block)

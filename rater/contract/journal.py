@@ -21,7 +21,7 @@ DIGESTS_BY = "blake3"  # what the digests below are; part of what a state writte
 Ids = bytes
 
 
-def digest_of(*parts: bytes) -> str:
+def digest_of(*parts: bytes | memoryview) -> str:
     """The first 128 bits, in hex, of the BLAKE3 of the parts end to end: `b3sum --length 16` of a file says the same."""
     digest = blake3()
     for part in parts:
@@ -38,8 +38,9 @@ def state_digest(previous: str, state: State) -> str:
     """The digest of every row this batch changed, chained to the previous one."""
     digest = blake3(previous.encode())
     for name, changed in state.changed().items():
-        digest.update(name.encode() + np.int64(changed.size).tobytes() + changed.tobytes())
-        digest.update(row_bytes(state.shelves[name].rows)[changed].tobytes())
+        digest.update(name.encode() + changed.size.to_bytes(8, "little") + changed.tobytes())
+        if changed.size:
+            digest.update(row_bytes(state.shelves[name].rows)[changed].data.cast("B"))
     digest.update(state.fresh_ids().tobytes())
     return digest.hexdigest(length=DIGEST_BYTES)
 

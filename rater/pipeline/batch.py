@@ -36,7 +36,8 @@ class Outcome:
     """Everything a batch says, and in which order its inputs were decided."""
 
     segments: list[list[int]] = field(default_factory=list)  # [command from, to, call from, to], in order
-    rated: list[bytes] = field(default_factory=list)  # blocks of lines, each line with its line feed
+    # Blocks of lines, each line with its line feed; views where the workspace lends them.
+    rated: list[bytes | memoryview] = field(default_factory=list)
     events: list[bytes] = field(default_factory=list)  # lines without line feed
     rejected_cdrs: list[bytes] = field(default_factory=list)
     rejected_commands: list[bytes] = field(default_factory=list)

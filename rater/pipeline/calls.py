@@ -14,7 +14,7 @@ from rater.core.accounts import Books, balance_of, touch
 from rater.core.administration import DUPLICATE
 from rater.core.ahead import BLOCK, look_ahead
 from rater.core.charging import OUTCOMES
-from rater.core.compiled import kernel
+from rater.core.compiled import given, kernel
 from rater.core.holds import end_hold_of_call
 from rater.core.months import count_call
 from rater.core.payers import Rules, settle
@@ -161,21 +161,21 @@ def decide_calls(
     return calls.size, out_at, DONE
 
 
-def rejections(batch: Batch, rows: Any, buffer: Array, outcome: Outcome) -> None:
+def rejections(batch: Batch, columns: Array, buffer: Array, outcome: Outcome) -> None:
     """Calls that were not rated. One whose tenant is unknown here may be misplaced: only then its home is looked up."""
     records = batch.calls
     by_reason = outcome.counts.rejected_by_reason
-    for place in np.flatnonzero(rows.reason > 0).tolist():
-        row = rows[place]
-        reason, offset = Reason(int(row.reason)), int(records.offsets[place])
+    reasons = columns["reason"]
+    for place in np.flatnonzero(reasons > 0).tolist():
+        reason, offset = Reason(int(reasons[place])), int(records.offsets[place])
         fault = batch.faults.get(place)
         raw = fault.raw if fault else records.raw(place)
         if reason is Reason.UNKNOWN_TENANT:
-            home = home_of(batch, buffer[row.tenant_at : row.tenant_end].tobytes())
+            home = home_of(batch, buffer[columns["tenant_at"][place] : columns["tenant_end"][place]].tobytes())
             if home != batch.partition:
                 outcome.forwarded_cdrs.append(Forward(home, records.key(place), raw, offset))
                 continue
-        detail = fault.detail if fault else call_detail(reason, int(row.field))
+        detail = fault.detail if fault else call_detail(reason, int(columns["field"][place]))
         outcome.rejected_cdrs.append(encode_rejection(reason, detail, raw, batch.partition, offset))
         outcome.rejected_cdr_keys.append(records.key(place))
         by_reason[reason.text] = by_reason.get(reason.text, 0) + 1
@@ -187,6 +187,7 @@ def decide_cdrs(
     """Rate and charge the batch's calls in order."""
     rules = in_force.after(outcome.activations)
     records = batch.calls
+    workspace.begin()
     rows, buffer = read_calls(records, batch.faults, workspace.scan_scratch)
     text_room = workspace.text_room(rules)
     tally = np.zeros(12, np.int64)
@@ -213,23 +214,23 @@ def decide_cdrs(
             records.key_starts,
             records.key_ends,
             batch.partition,
-            rows,
+            given(rows),
             done,
             text_room,
             respond is not None,
             workspace.out,
             0,
-            workspace.answer,
+            given(workspace.answer),
             workspace.draw_rows,
             workspace.draw_micros,
-            workspace.news,
+            given(workspace.news),
             workspace.news_tally,
             tally,
             currencies,
             charges,
         )
         if out_at:
-            outcome.rated.append(workspace.out[:out_at].tobytes())
+            outcome.rated.append(workspace.lines(out_at))
             outcome.rated_rows.append((begun, done))
         if why == OUT_FULL and not out_at:
             workspace.grow_out(LINE_ROOM + text_room + RECORD_BYTES_MAX)
@@ -247,8 +248,8 @@ def decide_cdrs(
             )
     turn(outcome, int(records.offsets[done - 1]) + 1)
     tell(state, workspace, cause, outcome)
-    outcome.calls, outcome.buffer = rows, buffer
-    rejections(batch, rows, buffer, outcome)
+    outcome.calls, outcome.buffer = columns, buffer
+    rejections(batch, columns, buffer, outcome)
     counts = outcome.counts
     counts.read += done
     counts.rated += int(tally[T_RATED])
@@ -260,9 +261,8 @@ def decide_cdrs(
     counts.credit_minutes += int(tally[T_CREDIT_MINUTES])
     for k, name in enumerate(OUTCOMES):
         counts.by_outcome[name] = int(tally[k])
-    for currency, charge in zip(currencies, charges, strict=True):
-        if currency:
-            counts.charge_micros[int(currency).to_bytes(3, "big").decode()] = int(charge)
+    for place in np.flatnonzero(currencies).tolist():
+        counts.charge_micros[int(currencies[place]).to_bytes(3, "big").decode()] = int(charges[place])
 
 
 def turn(outcome: Outcome, calls_to: int) -> None:

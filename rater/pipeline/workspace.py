@@ -19,12 +19,21 @@ Array = np.ndarray[Any, Any]
 DONE, OUT_FULL, NEWS_FULL, DRAW_FULL, ASKED, ACTIVATED = range(6)
 
 
-class Workspace:
-    """Buffers that live from batch to batch, so that a batch allocates next to nothing."""
+OUT_BYTES = 1 << 20
 
-    def __init__(self) -> None:
+
+class Workspace:
+    """Buffers that live from batch to batch, so that a batch allocates next to nothing.
+
+    One that `lends` hands out rated lines where they lie, good until its next batch, for those who write them elsewhere at
+    once: a copy is memory that the system gives anew each time, and costs a call more than its rating does.
+    """
+
+    def __init__(self, lends: bool = False) -> None:
+        self._lends = lends
         self.scan_scratch = scan_scratch()
-        self.out = np.zeros(1 << 20, np.uint8)
+        self._outs = [np.zeros(OUT_BYTES, np.uint8)]  # each is filled once in a batch
+        self._filled = 0
         self.answer = np.zeros(1, ANSWER).view(np.recarray)
         self.news = np.zeros(1024, NEWS).view(np.recarray)
         self.news_tally = np.zeros(2, np.int64)
@@ -33,6 +42,25 @@ class Workspace:
         self._decks: Any = None
         self._text_room = 0
 
+    @property
+    def out(self) -> Array:
+        """The buffer for rated lines that is being filled."""
+        return self._outs[self._filled]
+
+    def begin(self) -> None:
+        """A batch begins: whatever was lent before is no longer needed."""
+        self._filled = 0
+
+    def lines(self, size: int) -> bytes | memoryview:
+        """The first bytes of `out`, which may be filled again from now on."""
+        if not self._lends:
+            return self.out[:size].tobytes()
+        lines = self.out[:size].data
+        self._filled += 1
+        if self._filled == len(self._outs):
+            self._outs.append(np.zeros(OUT_BYTES, np.uint8))
+        return lines
+
     def text_room(self, rules: Rules) -> int:
         """`text_room_of`, looked up once for a deck set: it reads every row."""
         if self._decks is not rules.decks:
@@ -40,7 +68,7 @@ class Workspace:
         return self._text_room
 
     def grow_out(self, least: int) -> None:
-        self.out = np.zeros(max(2 * self.out.size, least), np.uint8)
+        self._outs[self._filled] = np.zeros(max(2 * self.out.size, least), np.uint8)
 
     def grow_news(self, least: int) -> None:
         news = np.zeros(max(2 * self.news.size, least), NEWS).view(np.recarray)

@@ -1,7 +1,7 @@
 """The output files of a run: appended to, made durable, and cut back to what was committed."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -48,7 +48,7 @@ class Outputs:
         stream.seek(expected)
         return stream
 
-    def append(self, blocks: dict[str, list[bytes]]) -> None:
+    def append(self, blocks: Mapping[str, Sequence[bytes | memoryview]]) -> None:
         """Write; the lengths grow. Nothing counts before it is durable and the state commits the lengths."""
         reached("before-write")
         for number, (name, parts) in enumerate(blocks.items()):

@@ -7,7 +7,7 @@ state. A batch counts when its transaction is committed; what was written of an 
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -69,7 +69,7 @@ def _quiet(phase: str, done: int) -> None:
     """Nobody watches."""
 
 
-Item = tuple[dict[str, list[bytes]], JournalLine, Commit]
+Item = tuple[dict[str, Sequence[bytes | memoryview]], JournalLine, Commit]
 
 
 class _Stage:
@@ -118,7 +118,7 @@ class _Writer:
         self._digest = store.meta("journal_digest")
         self._first = _Stage("rater-writer", self._write, _Stage("rater-committer", self._commit))
 
-    def hand_over(self, blocks: dict[str, list[bytes]], line: JournalLine, commit: Commit) -> None:
+    def hand_over(self, blocks: dict[str, Sequence[bytes | memoryview]], line: JournalLine, commit: Commit) -> None:
         self._first.hand_over((blocks, line, commit))
 
     def finish(self) -> None:
@@ -299,7 +299,7 @@ class _Run:
         return self.summary
 
 
-def blocks_of(outcome: Outcome) -> dict[str, list[bytes]]:
+def blocks_of(outcome: Outcome) -> dict[str, Sequence[bytes | memoryview]]:
     """What a batch adds to each output file."""
     return {
         RATED: outcome.rated,

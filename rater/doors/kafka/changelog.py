@@ -22,6 +22,8 @@ from rater.doors.kafka.record_batches import BodyWriter, Kept
 Array = np.ndarray[Any, Any]
 
 META = b"meta"
+META_KEY, META_END = np.frombuffer(META, np.uint8).copy(), np.array([len(META)], np.int64)
+FROM_START = np.zeros(1, np.int64)
 NAMES = tuple(SHELVES)
 PREFIXES = {name: np.frombuffer(f"{name}/".encode(), np.uint8).copy() for name in NAMES}
 LETTERS = np.array([ord(name[0]) for name in NAMES], np.int64)  # no two shelves begin alike
@@ -134,10 +136,8 @@ def write_changes(state: State, watermark: Watermark, writer: BodyWriter[Kept]) 
         spans = np.empty((4, changed.size), np.int64)
         span_rows(rows, SHELVES[name].itemsize, changed, PREFIXES[name], keys, *spans)
         writer.add(keys, spans[0], spans[1], rows, spans[2], spans[3])
-    meta = watermark.encode()
-    one, none = np.array([len(META)], np.int64), np.zeros(1, np.int64)
-    value = np.frombuffer(meta, np.uint8).copy()
-    writer.add(np.frombuffer(META, np.uint8).copy(), none, one, value, none, np.array([len(meta)], np.int64))
+    meta = np.frombuffer(watermark.encode(), np.uint8).copy()
+    writer.add(META_KEY, FROM_START, META_END, meta, FROM_START, np.array([meta.size], np.int64))
     return writer.finish()
 
 

@@ -117,7 +117,7 @@ def write_outcome(outcome: Outcome, partition: int, names: Names, writer: BodyWr
 
 def vouch(line: JournalLine, outcome: Outcome) -> bytes:
     """The journal line with lengths and digests of the outputs: of each value and a line feed, as a file would hold them."""
-    blocks = {
+    blocks: dict[str, Sequence[bytes | memoryview]] = {
         RATED: outcome.rated,
         EVENTS: _lines(outcome.events),
         REJECTED_CDRS: _lines(outcome.rejected_cdrs),

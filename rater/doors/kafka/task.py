@@ -74,7 +74,7 @@ class PartitionTask:
         self._log, self._member, self._names = log, member, names
         self._rules, self._snapshots, self._limits, self._around = rules, snapshots, limits, around
         self._calls, self._commands = names.place(CDRS, partition), names.place(COMMANDS, partition)
-        self._workspace, self._bodies = Workspace(), BodyWriter(packing(limits.codec))
+        self._workspace, self._bodies = Workspace(lends=True), BodyWriter(packing(limits.codec))
         self._stopping = asyncio.Event()
         self._base: Base | None = kept  # the committed state, valid between two batches
         self._book: RuleBook | None = None
