@@ -26,7 +26,7 @@ class Workspace:
     """Buffers that live from batch to batch, so that a batch allocates next to nothing.
 
     One that `lends` hands out rated lines where they lie, good until its next batch, for those who write them elsewhere at
-    once: a copy is memory that the system gives anew each time, and costs a call more than its rating does.
+    once: a copy is memory that the system gives anew each time.
     """
 
     def __init__(self, lends: bool = False) -> None:
