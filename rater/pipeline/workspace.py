@@ -17,9 +17,7 @@ Array = np.ndarray[Any, Any]
 
 # Why a loop came back: the end; no more room in a buffer; somebody asked for a recharge; other rules are in force.
 DONE, OUT_FULL, NEWS_FULL, DRAW_FULL, ASKED, ACTIVATED = range(6)
-
-
-OUT_BYTES = 1 << 20
+OUT_BYTES = 1 << 20  # of a buffer for rated lines: some 1,150 of them
 
 
 class Workspace:
