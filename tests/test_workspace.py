@@ -1,7 +1,11 @@
 """A workspace that lends its lines, as a worker's does, beside one that copies them."""
 
+from functools import cache
+
 from benchmarks.engine import NOTHING, fresh_copy, opened, rules_for
 from benchmarks.workload import Shape, calls, commands
+from rater.core.payers import Rules
+from rater.core.state import State
 from rater.pipeline import Batch, Outcome, Workspace, decide, records_of
 from rater.pipeline.workspace import OUT_BYTES
 from tests.workbench import everything
@@ -10,10 +14,16 @@ SHAPE = Shape(200, 300, 6_000)
 BATCH_CALLS = 3_000  # of 880 bytes each when they are rated: more than two buffers
 
 
+@cache
+def opened_books() -> tuple[State, Rules]:
+    rules = rules_for(SHAPE)
+    return opened(commands(SHAPE), rules)[0], rules
+
+
 def decided(workspace: Workspace) -> tuple[list[tuple[bytes, ...]], list[Outcome]]:
     """Two batches of the same calls on the same books: what each wrote, told at once, and both outcomes."""
-    rules = rules_for(SHAPE)
-    state = fresh_copy(opened(commands(SHAPE), rules)[0])
+    books, rules = opened_books()
+    state = fresh_copy(books)
     lines, told, outcomes = calls(SHAPE), [], []
     for first in range(0, 2 * BATCH_CALLS, BATCH_CALLS):
         batch = Batch(0, NOTHING, records_of(lines[first : first + BATCH_CALLS], first))

@@ -8,7 +8,6 @@ import numpy as np
 from rater.contract.reader import read_slowly
 from rater.contract.scanner import UNSURE, scan
 from rater.core.calls import CALL
-from rater.core.compiled import given
 from rater.core.reasons import InvariantBroken, Reason
 from rater.core.words import PADDING, as_buffer
 
@@ -61,7 +60,7 @@ def read_calls(records: Records, faults: dict[int, SourceFault], scratch: Any) -
     """Scan a batch: (rows, buffer); the buffer grows by the canonical forms of what only the slow reader could read."""
     rows: Any = np.zeros(records.count, CALL).view(np.recarray)
     buffer = records.buffer
-    unsure = scan(buffer, records.starts, records.ends, given(rows), 0, records.count, False, scratch)
+    unsure = scan(buffer, records.starts, records.ends, rows, 0, records.count, False, scratch)
     for place, fault in faults.items():
         unsure -= int(rows[place].reason == UNSURE)
         rows[place].reason = int(fault.reason)
@@ -84,6 +83,6 @@ def read_calls(records: Records, faults: dict[int, SourceFault], scratch: Any) -
     buffer = np.concatenate([buffer[: buffer.size - PADDING], as_buffer(b"".join(extra))])
     for place in again:
         # a canonical form may be longer than its record (escapes written out), so the size was judged on the record
-        if scan(buffer, starts, ends, given(rows), place, 1, True, scratch):
+        if scan(buffer, starts, ends, rows, place, 1, True, scratch):
             raise InvariantBroken(f"record {place} of a batch: the scanner does not read its canonical form")
     return rows, buffer

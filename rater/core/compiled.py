@@ -145,15 +145,6 @@ def kernel(function: F) -> F:
     return compiled
 
 
-def given(rows: Any) -> Any:
-    """Rows with attributes (`np.recarray`) as a kernel takes them.
-
-    numba asks every array whether it wants to be something else, and such rows look that up in Python: 3 to 5 µs each, and
-    there are a dozen in a call. As plain Python a kernel reads their attributes.
-    """
-    return rows.view(np.ndarray) if COMPILES else rows
-
-
 def building_kernel(function: F) -> F:
     """Compile a function that makes arrays (building a deck or an index); never part of the loop over records."""
     compiled: F = _one_per_type(numba.njit(**_BUILD)(function))

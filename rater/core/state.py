@@ -27,7 +27,6 @@ from rater.core.accounts import (
     index_rows,
     index_used_rows,
 )
-from rater.core.compiled import given
 from rater.core.seen import SMALLEST, NextSeen, gather, refill, room_of, slots_for
 
 Array = np.ndarray[Any, Any]
@@ -55,11 +54,6 @@ def _records(count: int, dtype: np.dtype[Any]) -> Array:
     return np.zeros(count, dtype).view(np.recarray)
 
 
-def _for_kernels(shelf: Shelf) -> Shelf:
-    rows, *others = shelf
-    return Shelf(given(rows), *others)
-
-
 def _index_for(rows: int) -> Array:
     return np.zeros(1 << max(7, (2 * rows - 1).bit_length()), np.uint64)
 
@@ -70,10 +64,6 @@ def _index(name: str, rows: Array, count: int, index: Array) -> None:
         return
     fill = index_used_rows if name in USED_AGAIN else index_rows
     fill(rows, count, index)
-
-
-def _sorted(rows: Array) -> Array:
-    return np.sort(rows) if len(rows) > 1 else rows.copy()  # of most shelves a batch changes nothing
 
 
 def _new_shelf(dtype: np.dtype[Any], capacity: int) -> Shelf:
@@ -125,17 +115,16 @@ class State:
         return state
 
     def books(self) -> Books:
-        """For a kernel; made anew for each call, since a shelf that grows is another."""
         shelves = self.shelves
         return Books(
-            accounts=_for_kernels(shelves["accounts"]),
-            lots=_for_kernels(shelves["lots"]),
-            users=_for_kernels(shelves["users"]),
-            fleets=_for_kernels(shelves["fleets"]),
-            pools=_for_kernels(shelves["pools"]),
-            numbers=_for_kernels(shelves["numbers"]),
-            totals=_for_kernels(shelves["totals"]),
-            holds=_for_kernels(shelves["holds"]),
+            accounts=shelves["accounts"],
+            lots=shelves["lots"],
+            users=shelves["users"],
+            fleets=shelves["fleets"],
+            pools=shelves["pools"],
+            numbers=shelves["numbers"],
+            totals=shelves["totals"],
+            holds=shelves["holds"],
             seen=self.seen,
             fresh=self.fresh,
             seen_tally=self.seen_tally,
@@ -166,8 +155,6 @@ class State:
         need = {"accounts": commands, "lots": commands, "users": commands, "fleets": commands, "numbers": commands, "holds": commands,
                 "pools": commands + calls, "totals": commands + calls}  # fmt: skip
         for name, more in need.items():
-            if not more:
-                continue
             shelf = self.shelves[name]
             wanted = int(shelf.tally[ROWS]) + more
             if wanted > shelf.rows.size:
@@ -217,7 +204,7 @@ class State:
 
     def changed(self) -> dict[str, Array]:
         """Row numbers touched since `committed`, ascending."""
-        return {name: _sorted(shelf.dirty[: int(shelf.tally[DIRTY])]) for name, shelf in self.shelves.items()}
+        return {name: np.sort(shelf.dirty[: int(shelf.tally[DIRTY])]) for name, shelf in self.shelves.items()}
 
     def fresh_ids(self) -> Array:
         """Ids first seen since `committed`, in order: uint64[n, 2]."""

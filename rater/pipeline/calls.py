@@ -14,7 +14,7 @@ from rater.core.accounts import Books, balance_of, touch
 from rater.core.administration import DUPLICATE
 from rater.core.ahead import BLOCK, look_ahead
 from rater.core.charging import OUTCOMES
-from rater.core.compiled import given, kernel
+from rater.core.compiled import kernel
 from rater.core.holds import end_hold_of_call
 from rater.core.months import count_call
 from rater.core.payers import Rules, settle
@@ -214,16 +214,16 @@ def decide_cdrs(
             records.key_starts,
             records.key_ends,
             batch.partition,
-            given(rows),
+            rows,
             done,
             text_room,
             respond is not None,
             workspace.out,
             0,
-            given(workspace.answer),
+            workspace.answer,
             workspace.draw_rows,
             workspace.draw_micros,
-            given(workspace.news),
+            workspace.news,
             workspace.news_tally,
             tally,
             currencies,
@@ -250,8 +250,13 @@ def decide_cdrs(
     tell(state, workspace, cause, outcome)
     outcome.calls, outcome.buffer = columns, buffer
     rejections(batch, columns, buffer, outcome)
+    note_counts(outcome, done, tally, currencies, charges)
+
+
+def note_counts(outcome: Outcome, read: int, tally: Array, currencies: Array, charges: Array) -> None:
+    """What the loop tallied, into the counts of the batch."""
     counts = outcome.counts
-    counts.read += done
+    counts.read += read
     counts.rated += int(tally[T_RATED])
     counts.misrouted += len(outcome.forwarded_cdrs)
     counts.rejected += int(tally[T_REJECTED]) - len(outcome.forwarded_cdrs)

@@ -11,7 +11,7 @@ from rater.contract.questions import questions_of
 from rater.contract.rejected import encode_rejection
 from rater.core.accounts import Books
 from rater.core.administration import APPLIED, DECK_ACTIVATED, DUPLICATE, MISPLACED, NEEDS_ROOM, apply_command
-from rater.core.compiled import given, kernel
+from rater.core.compiled import kernel
 from rater.core.payers import Rules
 from rater.core.reasons import Reason
 from rater.core.state import State
@@ -134,13 +134,13 @@ def run_commands(
             in_force.after(outcome.activations),
             commands.questions,
             commands.buffer,
-            given(commands.rows),
+            commands.rows,
             done,
             respond is not None,
-            given(workspace.answer),
+            workspace.answer,
             workspace.draw_rows,
             workspace.draw_micros,
-            given(workspace.news),
+            workspace.news,
             workspace.news_tally,
         )
         if why == NEWS_FULL:
