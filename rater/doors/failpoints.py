@@ -7,6 +7,7 @@ somebody sends SIGCONT. Unset, a place costs one comparison.
 
 import os
 import signal
+import threading
 
 # Of the file door, in the order in which a batch comes to them; and of the Kafka door.
 FAILPOINTS = (
@@ -75,6 +76,7 @@ MEDIATION_FAILPOINTS = (
 
 _name, _count, _how = (os.environ.get("RATER_FAILPOINT", "") + "::").split(":")[:3]
 _left = int(_count or "1")
+_counting = threading.Lock()  # several threads may come to the same place
 _signal = signal.SIGSTOP if _how == "stop" else signal.SIGKILL
 
 
@@ -82,6 +84,7 @@ def reached(name: str) -> None:
     """Die, or stand still, here if the environment says so."""
     global _left
     if name == _name:
-        _left -= 1
-        if _left == 0:
-            os.kill(os.getpid(), _signal)
+        with _counting:
+            _left -= 1
+            if _left == 0:
+                os.kill(os.getpid(), _signal)

@@ -19,7 +19,8 @@ from rater.core.accounts import DIRTY, ROWS
 from rater.core.state import State
 from rater.doors.kafka import restore as restore_module
 from rater.doors.kafka import task as task_module
-from rater.doors.kafka.client_epochs import EpochWriter
+from rater.doors.kafka.client_asking import Asking
+from rater.doors.kafka.client_line import Line
 from rater.doors.kafka.client_writer import KafkaWriter
 from rater.doors.kafka.log import Place
 from rater.doors.kafka.names import JOURNAL, STATE, Names
@@ -37,7 +38,8 @@ Turns = list[tuple[list[tuple[Place, Stored]], bool]]  # what each transaction w
 def _in_steps(order: Callable[[PartitionTask, Decided], Turns]) -> None:
     """A batch in several transactions: each writes these bodies, and the offsets where it says so."""
 
-    async def commit(self: PartitionTask, decided: Decided) -> tuple[int, int]:
+    async def commit(self: PartitionTask, decide: Callable[[], Decided]) -> tuple[Decided, tuple[int, int]]:
+        decided = await self._around.in_thread(decide)
         writer = self._writer
         assert writer is not None
         mark = decided.watermark
@@ -46,13 +48,13 @@ def _in_steps(order: Callable[[PartitionTask, Decided], Turns]) -> None:
             if number:
                 await asyncio.sleep(GAP_S)
             await writer.begin()
-            ends |= await task_module._write_all(writer, stored)
+            ends |= task_module._ends(stored, await writer.write_all(stored))
             if with_offsets:
                 offsets = {self._calls: mark.next_cdr, self._commands: mark.next_command}
                 await writer.write_offsets(self._names.app_id, offsets)
             await writer.commit()
         place = self._names.place
-        return ends[place(STATE, self.partition)], ends[place(JOURNAL, self.partition)] - 1
+        return decided, (ends[place(STATE, self.partition)], ends[place(JOURNAL, self.partition)] - 1)
 
     PartitionTask._commit = commit  # type: ignore[method-assign]
 
@@ -80,12 +82,12 @@ def state_published_before_commit() -> None:
 
 def offset_instead_of_offset_plus_one() -> None:
     """The offset of the last record read, where the next one to read is asked for."""
-    honest = EpochWriter.write_offsets
+    honest = Asking.write_offsets
 
-    async def write_offsets(self: EpochWriter, group: str, offsets: Offsets) -> None:
-        await honest(self, group, {place: max(0, offset - 1) for place, offset in offsets.items()})
+    def write_offsets(self: Asking, coordinator: Line, group: str, offsets: Offsets) -> None:
+        honest(self, coordinator, group, {place: max(0, offset - 1) for place, offset in offsets.items()})
 
-    EpochWriter.write_offsets = write_offsets  # type: ignore[method-assign]
+    Asking.write_offsets = write_offsets  # type: ignore[method-assign]
 
 
 def no_fencing() -> None:

@@ -21,6 +21,8 @@ from rater.doors.kafka.witnesses import GroupOffsets, JournalEnd
 from rater.pipeline import Outcome, decide
 
 Patch = pytest.MonkeyPatch
+Decide = Callable[[], Decided]
+Committed = tuple[Decided, tuple[int, int]]
 
 
 def offsets_outside_the_transaction(patch: Patch) -> None:
@@ -44,11 +46,15 @@ def state_published_before_the_commit(patch: Patch) -> None:
     """Published before the commit, and gone on with after a failure."""
     commit, take_over = PartitionTask._commit, PartitionTask._take_over
 
-    async def published(self: Any, decided: Decided) -> tuple[int, int]:
-        held = decided.report.state
-        held.committed()
-        self._published = Base(held, decided.watermark, 0, 0, -1)
-        return await commit(self, decided)
+    async def published(self: Any, deciding: Decide) -> Committed:
+        def decided_and_published() -> Decided:
+            decided = deciding()
+            held = decided.report.state
+            held.committed()
+            self._published = Base(held, decided.watermark, 0, 0, -1)
+            return decided
+
+        return await commit(self, decided_and_published)
 
     async def go_on(self: Any) -> None:
         await take_over(self)
@@ -94,12 +100,13 @@ def fenced_and_went_on(patch: Patch) -> None:
     """A fenced task opens a new writer and goes on with the state it has."""
     commit = PartitionTask._commit
 
-    async def insist(self: Any, decided: Decided) -> tuple[int, int]:
+    async def insist(self: Any, deciding: Decide) -> Committed:
+        decided = await self._around.in_thread(deciding)
         try:
-            return await commit(self, decided)
+            return await commit(self, lambda: decided)
         except Fenced:
             self._writer = await self._log.open_writer(self._names.transactional_id(self.partition))
-            return await commit(self, decided)
+            return await commit(self, lambda: decided)
 
     patch.setattr(PartitionTask, "_commit", insist)
 
@@ -108,9 +115,10 @@ def tainted_writer_used_again(patch: Patch) -> None:
     patch.setattr(PartitionTask, "_tainted", lambda _self: False)
     commit = PartitionTask._commit
 
-    async def blind(self: Any, decided: Decided) -> tuple[int, int]:
+    async def blind(self: Any, deciding: Decide) -> Committed:
+        decided = await self._around.in_thread(deciding)
         self._writer.inner.tainted = False
-        return await commit(self, decided)
+        return await commit(self, lambda: decided)
 
     patch.setattr(PartitionTask, "_commit", blind)
 
@@ -120,10 +128,11 @@ def new_writer_without_a_look_at_the_log(patch: Patch) -> None:
     patch.setattr(PartitionTask, "_tainted", lambda _self: False)
     commit = PartitionTask._commit
 
-    async def renewed(self: Any, decided: Decided) -> tuple[int, int]:
+    async def renewed(self: Any, deciding: Decide) -> Committed:
+        decided = await self._around.in_thread(deciding)
         if self._writer.tainted:
             self._writer = await self._log.open_writer(self._names.transactional_id(self.partition))
-        return await commit(self, decided)
+        return await commit(self, lambda: decided)
 
     patch.setattr(PartitionTask, "_commit", renewed)
 

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from rater.doors.kafka.compression import NONE
 from rater.doors.kafka.crew import Crew, Kit
-from rater.doors.kafka.log import Assigned, Member, Place, Reader, Revoked, Stored, Writer, each_written
+from rater.doors.kafka.log import (
+    Assigned,
+    InThread,
+    Member,
+    Place,
+    Prepare,
+    Reader,
+    Revoked,
+    Stored,
+    Writer,
+    each_written,
+    step_by_step,
+)
 from rater.doors.kafka.memory import MemoryWriter
 from rater.doors.kafka.memory_group import MemoryMember
 from rater.doors.kafka.snapshot import Snapshots
@@ -221,6 +233,9 @@ class ProcessWriter:
 
     async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
         return await each_written(self, bodies)
+
+    async def transact(self, prepare: Prepare, group: str, in_thread: InThread) -> list[int]:
+        return await step_by_step(self, prepare, group, in_thread)
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         WRITER.set(self)

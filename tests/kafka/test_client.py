@@ -16,12 +16,14 @@ from tests.kafka.broker import KafkaCluster, free_ports
 from tests.kafka.proxy import Api, Proxy, Side, error_codes
 
 aiokafka = pytest.importorskip("aiokafka")
+from aiokafka import errors  # noqa: E402
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # noqa: E402
 
 from rater.doors.kafka.client import KafkaLog  # noqa: E402
+from rater.doors.kafka.client_asking import Asking, NothingDone, Queued  # noqa: E402
 from rater.doors.kafka.client_connection import KnownTopics  # noqa: E402
-from rater.doors.kafka.client_epochs import EpochWriter, Queued  # noqa: E402
 from rater.doors.kafka.client_fetch import KafkaReader  # noqa: E402
+from rater.doors.kafka.client_line import Line  # noqa: E402
 from rater.doors.kafka.client_member import KafkaMember  # noqa: E402
 from rater.doors.kafka.client_pump import Sizes  # noqa: E402
 from rater.doors.kafka.client_writer import KafkaWriter  # noqa: E402
@@ -281,16 +283,16 @@ def test_a_batch_the_broker_puts_off_is_not_overtaken_by_the_next_of_its_place(
     async def test() -> None:
         topic, log = await new_topic(kafka, 2), log_on(kafka.bootstrap, transaction_version=2)
         put_off: set[Place] = set()
-        send_once = EpochWriter._send_once
+        send = Asking._send
 
-        async def put_off_once(self: EpochWriter, node: int, batches: dict[Place, Queued]) -> dict[Place, Queued]:
-            places = frozenset(batches)
+        def put_off_once(self: Asking, wave: dict[Place, Queued], leaders: dict[Place, Line]) -> None:
+            places = frozenset(wave)
             if places - put_off:  # as a broker does that has not ended the transaction before
                 put_off.update(places)
-                return batches
-            return await send_once(self, node, batches)
+                raise NothingDone(errors.ConcurrentTransactions.errno)
+            send(self, wave, leaders)
 
-        monkeypatch.setattr(EpochWriter, "_send_once", put_off_once)
+        monkeypatch.setattr(Asking, "_send", put_off_once)
         writer = await log.open_writer(f"client-{next(names)}")
         await writer.begin()
         places = [Place(topic, 0), Place(topic, 1)]
@@ -473,10 +475,28 @@ def test_by_the_older_protocol_a_late_end_of_a_transaction_tears_the_next_one_un
     run(test())
 
 
+async def whole(writer: Writer, place: Place, *values: bytes) -> None:
+    """A transaction with everything a batch has; its offset is 2."""
+    await writer.begin()
+    await writer.write(place, *body(*values))
+    await writer.write_offsets(place.topic, {place: 2})
+    await writer.commit()
+
+
+async def at_once(writer: Writer, place: Place, *values: bytes) -> None:
+    """The same, without a turn between its steps."""
+    bodies = [(place, (*body(*values), 0))]
+    await writer.transact(lambda: (bodies, {place: 2}), place.topic, asyncio.to_thread)
+
+
+Way = Callable[..., Awaitable[None]]
+
+
+@pytest.mark.parametrize("way", [whole, at_once])
 @pytest.mark.parametrize("side", list(Side))
 @pytest.mark.parametrize("api", [Api.PRODUCE, Api.TXN_OFFSET_COMMIT, Api.END_TXN])
 def test_a_connection_that_breaks_in_a_transaction_ends_the_writer_and_nothing_is_sent_again(
-    kafka: KafkaCluster, api: Api, side: Side
+    kafka: KafkaCluster, api: Api, side: Side, way: Way
 ) -> None:
     """Whether a commit without an answer took effect is for the log to say; both answers are whole."""
 
@@ -487,7 +507,7 @@ def test_a_connection_that_breaks_in_a_transaction_ends_the_writer_and_nothing_i
             before = len(proxy.requests)  # a topic that is new may have been asked for twice
             proxy.catch(api, side, cut=True)
             with pytest.raises(LogProblem):
-                await whole(writer, place, b"second")
+                await way(writer, place, b"second")
             assert writer.tainted
             with pytest.raises(LogProblem, match="an earlier step failed"):
                 await writer.commit()
@@ -501,12 +521,59 @@ def test_a_connection_that_breaks_in_a_transaction_ends_the_writer_and_nothing_i
     run(test())
 
 
-async def whole(writer: Writer, place: Place, *values: bytes) -> None:
-    """A transaction with everything a batch has; its offset is 2."""
-    await writer.begin()
-    await writer.write(place, *body(*values))
-    await writer.write_offsets(place.topic, {place: 2})
-    await writer.commit()
+@pytest.mark.parametrize("api", [Api.PRODUCE, Api.TXN_OFFSET_COMMIT, Api.END_TXN])
+def test_a_transaction_that_is_cancelled_while_it_waits_ends_at_once_and_asks_nothing_more(
+    kafka: KafkaCluster, api: Api
+) -> None:
+    """A worker that is told to end does not wait for a broker that says nothing."""
+
+    async def test() -> None:
+        async with behind_a_proxy(kafka) as (proxy, log, place):
+            writer = await log.open_writer(place.topic)
+            await at_once(writer, place, b"first", b"there")
+            held = proxy.catch(api, Side.ANSWER)
+            way = asyncio.create_task(at_once(writer, place, b"second"))
+            await held.caught.acquire()
+            before, begun = len(proxy.requests), time.monotonic()
+            way.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await way
+            assert time.monotonic() - begun < 2
+            assert writer.tainted
+            await asyncio.sleep(0.2)
+            assert len(proxy.requests) == before
+            await writer.close()
+            ended = api is Api.END_TXN  # the broker did what it was asked
+            assert await visible(log, place) == [b"first", b"there", *([b"second"] if ended else [])]
+
+    run(test())
+
+
+@pytest.mark.parametrize("step", ["_send", "write_offsets", "end"])
+def test_a_transaction_that_the_broker_puts_off_goes_on_where_it_was(
+    kafka: KafkaCluster, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    async def test() -> None:
+        topic, log = await new_topic(kafka, 2), log_on(kafka.bootstrap, transaction_version=2)
+        taken, put_off = getattr(Asking, step), []
+
+        def twice_put_off(self: Asking, *how: Any, **more: Any) -> None:
+            if len(put_off) < 2:
+                put_off.append(step)
+                raise NothingDone(errors.ConcurrentTransactions.errno)
+            taken(self, *how, **more)
+
+        monkeypatch.setattr(Asking, step, twice_put_off)
+        writer = await log.open_writer(topic)
+        places = [Place(topic, 0), Place(topic, 1), Place(topic, 0)]
+        bodies = [(place, (*body(b"%d" % number), 0)) for number, place in enumerate(places)]
+        assert await writer.transact(lambda: (bodies, {places[0]: 2}), topic, asyncio.to_thread) == [0, 0, 1]
+        await writer.close()
+        assert put_off == [step, step]
+        assert [await visible(log, place, topic) for place in places[:2]] == [[b"0", b"2"], [b"1"]]
+        assert await committed(kafka, topic, places[0]) == 2
+
+    run(test())
 
 
 @pytest.mark.parametrize("api", [Api.PRODUCE, Api.TXN_OFFSET_COMMIT, Api.END_TXN])
@@ -543,11 +610,11 @@ def test_every_transaction_has_an_epoch_of_its_own(kafka: KafkaCluster) -> None:
             epochs = []
             for number in range(3):
                 await commit(writer, place, b"%d" % number)
-                epochs.append(writer._producer)
+                epochs.append(writer._asking.producer)
             await writer.begin()
             await writer.write(place, *body(b"aborted"))
             await writer.abort()
-            epochs.append(writer._producer)
+            epochs.append(writer._asking.producer)
             assert len(set(epochs)) == 4
             assert await visible(log, place) == [b"0", b"1", b"2"]
             await writer.close()

@@ -3,8 +3,9 @@
 import asyncio
 import functools
 import itertools
+import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,21 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from rater.doors.kafka.admin import NewTopic, open_admin
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.compression import CODECS, packed
-from rater.doors.kafka.log import Block, Fenced, Log, LogProblem, LogTimeout, Member, OffsetGone, Place, Reader, Refused
+from rater.doors.kafka.log import (
+    Block,
+    Bodies,
+    Fenced,
+    Log,
+    LogProblem,
+    LogTimeout,
+    Member,
+    OffsetGone,
+    Place,
+    Reader,
+    Refused,
+    Stored,
+    Writer,
+)  # fmt: skip
 from rater.doors.kafka.memory import MemoryLog
 from rater.doors.kafka.record_batches import frame_few, records_from_blocks
 from rater.doors.settings.connection import Connection
@@ -184,6 +199,15 @@ def values_of(blocks: Sequence[Block], first_offset: int = 0) -> list[bytes]:
     return [records.raw(k) for k in range(records.count)]
 
 
+async def at_once(writer: Writer, bodies: Bodies, group: str, offsets: Mapping[Place, int]) -> list[int]:
+    """A transaction whose steps are in the writer's hands."""
+    return await writer.transact(lambda: (bodies, offsets), group, asyncio.to_thread)
+
+
+def stored(*values: bytes) -> Stored:
+    return (*framed(*values), 0)
+
+
 async def visible(reader: Reader, place: Place, offset: int = 0) -> list[bytes]:
     """All that can be read from `offset` up to the last stable offset, which is where reading must end."""
     first, found = offset, []
@@ -293,6 +317,42 @@ async def test_nothing_of_a_transaction_is_there_before_the_commit_and_all_of_it
     assert await visible(reader, there) == [b"3"]
     assert await member.committed(here) == 17
     await member.close()
+
+
+@on_both
+async def test_a_whole_transaction_at_once_is_what_its_steps_are(stage: Stage):
+    log, topic, group, own = stage.log(), await stage.topic(2), name(), name()
+    here, there = Place(topic, 0), Place(topic, 1)
+    reader, writer = await log.open_reader(), await log.open_writer(own)
+    member = (await follow(log, group, [topic])).member
+    assert member is not None
+    bodies = [(here, stored(b"1", b"2")), (there, stored(b"3")), (here, stored(b"4"))]
+    assert await at_once(writer, bodies, group, {here: 17, there: 4}) == [0, 0, 2]
+    await writer.begin()
+    await writer.write(here, *framed(b"5"))
+    with pytest.raises(LogProblem, match="a transaction is open"):
+        await at_once(writer, bodies, group, {here: 18})
+    await writer.abort()
+    assert await at_once(writer, [(there, stored(b"6"))], group, {here: 19}) == [2]
+    await writer.close()
+    await settled(log, own)
+    assert await visible(reader, here) == [b"1", b"2", b"4"]
+    assert await visible(reader, there) == [b"3", b"6"]
+    assert [await member.committed(place) for place in (here, there)] == [19, 4]
+    await member.close()
+
+
+@on_both
+async def test_a_whole_transaction_that_fails_can_be_aborted_and_nothing_of_it_is_there(stage: Stage):
+    log, topic, group, own = stage.log(), await stage.topic(), name(), name()
+    here, nowhere = Place(topic, 0), Place(topic, 9)
+    reader, writer = await log.open_reader(), await log.open_writer(own)
+    with pytest.raises(LogProblem, match=re.escape(str(nowhere))):
+        await at_once(writer, [(here, stored(b"1"))], group, {nowhere: 1})
+    await writer.abort()
+    await writer.close()
+    await settled(log, own)
+    assert await visible(reader, here) == []
 
 
 @on_both

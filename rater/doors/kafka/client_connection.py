@@ -49,6 +49,12 @@ REFUSED = (
     errors.SecurityDisabled, errors.UnknownTopicOrPartitionError, errors.InvalidTopicError, ssl.SSLError,
 )  # fmt: skip
 
+# What aiokafka's connections take of what its clients take.
+OF_ONE_CONNECTION = frozenset({
+    "client_id", "ssl_context", "security_protocol", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password",
+    "sasl_kerberos_service_name", "sasl_kerberos_domain_name", "sasl_oauth_token_provider",
+})  # fmt: skip
+
 log = logging.getLogger(__name__)
 
 
@@ -71,6 +77,10 @@ class Connection:
     def client(self, request_timeout_s: float | None = None) -> AIOKafkaClient:
         timeout_ms = int(1000 * (request_timeout_s or self.request_timeout_s))
         return quick_reading(without_creating_topics(AIOKafkaClient(**self.arguments, request_timeout_ms=timeout_ms)))
+
+    def of_one(self) -> dict[str, Any]:
+        """What of the arguments is for a single connection."""
+        return {name: value for name, value in self.arguments.items() if name in OF_ONE_CONNECTION}
 
     async def open(self, request_timeout_s: float | None = None) -> AIOKafkaClient:
         """A client that has heard from a broker."""
@@ -103,10 +113,7 @@ class Connection:
 
     async def _why_no_broker(self, client: AIOKafkaClient) -> str:
         """What each bootstrap server says; aiokafka only logs it. Raises `Refused` when it is about who we are."""
-        known = ("client_id", "ssl_context", "security_protocol", "sasl_mechanism", "sasl_plain_username",
-                 "sasl_plain_password", "sasl_kerberos_service_name", "sasl_kerberos_domain_name",
-                 "sasl_oauth_token_provider")  # fmt: skip
-        arguments = {name: value for name, value in self.arguments.items() if name in known}
+        arguments = self.of_one()
         said: list[str] = []
         for host, port, _ in client.hosts:
             try:

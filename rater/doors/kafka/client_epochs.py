@@ -7,19 +7,16 @@ answered that it did nothing: a request without an answer ends the writer, and t
 """
 
 import asyncio
-import logging
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import starmap
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import aiokafka
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.client import AIOKafkaClient, CoordinationType
 
 from rater.doors.failpoints import reached
+from rater.doors.kafka.client_asking import NO_COORDINATOR, NO_LEADER, NOBODY, Asked, Asking, NothingDone, Records, Way
 from rater.doors.kafka.client_connection import (
     Connection,
     KnownTopics,
@@ -27,84 +24,32 @@ from rater.doors.kafka.client_connection import (
     close_client,
     leader_of,
     problem_text,
-    translated,
     within,
 )
-from rater.doors.kafka.client_protocol import (
-    TRANSACTION_FEATURE,
-    End,
-    FeaturesRequest,
-    Produce,
-    TransactionOffsets,
-    feature_level,
-)
-from rater.doors.kafka.client_steps import Steps
+from rater.doors.kafka.client_line import Line
+from rater.doors.kafka.client_protocol import TRANSACTION_FEATURE, FeaturesRequest, feature_level
+from rater.doors.kafka.client_steps import Steps, offsets_of
 from rater.doors.kafka.compression import NONE
-from rater.doors.kafka.log import LogProblem, LogTimeout, Place, Stored
-from rater.doors.kafka.record_batches import TRANSACTIONAL, batch_bytes
+from rater.doors.kafka.log import Bodies, InThread, LogProblem, Place, Prepare
 
 BUMPING = 2  # the level of `transaction.version` with which epochs go up
 RETRY_S, RETRY_MAX_S = 0.002, 0.1
-FENCED_EPOCH, ABORT_WANTED = 90, 120  # numbers that have no class in aiokafka
-
-NO_LEADER = frozenset({
-    errors.UnknownTopicOrPartitionError.errno, errors.LeaderNotAvailableError.errno,
-    errors.NotLeaderForPartitionError.errno, errors.NotEnoughReplicasError.errno,
-})  # fmt: skip
-NO_COORDINATOR = frozenset({
-    errors.GroupLoadInProgressError.errno, errors.GroupCoordinatorNotAvailableError.errno,
-    errors.NotCoordinatorForGroupError.errno,
-})  # fmt: skip
-# Answers that say that nothing was done: ask again, maybe somebody else.
-NOTHING_DONE = NO_LEADER | NO_COORDINATOR | {errors.ConcurrentTransactions.errno}
-
+HANG_UP_S = 1.0  # how long is waited for a thread that was told to stop waiting
 LOOK_AGAIN = (
     errors.CoordinatorNotAvailableError, errors.GroupLoadInProgressError, errors.KafkaConnectionError,
     errors.NodeNotReadyError, errors.RequestTimedOutError,
 )  # fmt: skip
 
-log = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
 
-
-class NothingDone(Exception):
-    """The broker answered that it did nothing, and may do it when asked again."""
-
-    def __init__(self, code: int, why: str = "") -> None:
-        self.code = code
-        super().__init__(why or errors.for_code(code).__name__)
-
-
-def check(code: int) -> None:
-    """Raises what an error code of an answer means."""
-    if code == 0:
-        return
-    if code in NOTHING_DONE:
-        raise NothingDone(code)
-    raise problem_of(code)
-
-
-def problem_of(code: int) -> Exception:
-    problem: Exception = errors.for_code(code)()
-    if code == FENCED_EPOCH:
-        problem = errors.ProducerFenced("error 90, producer fenced")
-    elif code == ABORT_WANTED:
-        problem = LogProblem("the broker cannot go on with this transaction (error 120): it must be aborted")
-    return problem
-
-
-@dataclass(slots=True)
-class Queued:
-    """A batch that is to be written; `first` is the offset of its first record, when the broker has it."""
-
-    place: Place
-    batch: bytes
-    count: int
-    first: int = -1
+def counts_of(bodies: Bodies) -> list[int]:
+    return [count for _, (_, count, _) in bodies]
 
 
 class EpochWriter:
-    """See `log.Writer`. Open one with `open_writer`."""
+    """See `log.Writer`. Open one with `open_writer`.
+
+    Its thread asks the brokers, over connections of its own, and the client only looks up which: `client_line` says why.
+    """
 
     def __init__(
         self,
@@ -115,13 +60,13 @@ class EpochWriter:
         clock_ms: Callable[[], int],
     ) -> None:
         self._client, self._name, self._connection = client, name, connection
-        self._topics, self._clock_ms = topics, clock_ms
-        self._steps = Steps(name, connection.deadline_s)
-        self._producer = (-1, -1)  # id and epoch
-        self._sequences: dict[Place, int] = {}  # of this epoch; one epoch is one transaction
-        self._wrote = False  # the broker may have opened the transaction
+        self._topics, self._steps = topics, Steps(name, connection.deadline_s)
+        self._asking = Asking(name, self._steps, topics, connection.request_timeout_s, clock_ms)
         self._turn = asyncio.Lock()
         self._coordinators: dict[tuple[Any, str], int] = {}
+        self._thread = ThreadPoolExecutor(1, "rater-writer")
+        self._lines: dict[tuple[str, int], Line] = {}
+        self._asked = NOBODY
 
     @property
     def tainted(self) -> bool:
@@ -136,24 +81,31 @@ class EpochWriter:
         async with self._steps.write(place, count), self._turn:
             return (await self._written([(place, (body, count, codec))]))[0]
 
-    async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
-        async with self._steps.write_all([count for _, (_, count, _) in bodies]), self._turn:
+    async def write_all(self, bodies: Bodies) -> list[int]:
+        async with self._steps.write_all(counts_of(bodies)), self._turn:
             return await self._written(bodies)
+
+    async def _written(self, bodies: Bodies) -> list[int]:
+        records = Records(bodies)
+        await self._topics.require(self._client, records.places)
+        self._asking.wrote = True
+
+        async def ask() -> None:
+            leaders = await self._leaders(records.places)
+            await self._in_thread(lambda: self._asking.write(records, leaders))
+
+        await self._until_done(ask)
+        return records.firsts
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         self._steps.check_open()
-        topics = ", ".join(sorted({place.topic for place in offsets}))
-        needs = f"READ on group {group} and on topics {topics}"
-        async with self._steps.step(f"writing offsets of group {group}", needs):
-            await self._topics.require(self._client, list(offsets))
-            self._wrote = True
+        async with self._steps.step(*offsets_of(group, offsets)):
+            await self._topics.require(self._client, offsets)
+            self._asking.wrote = True
 
             async def ask() -> None:
-                request = TransactionOffsets(self._name, group, self._producer, offsets)
-                answer = await self._ask(await self._coordinator(CoordinationType.GROUP, group), request)
-                for _, partitions, _ in answer.topics:
-                    for _, code, _ in partitions:
-                        check(code)
+                coordinator = await self._coordinator(CoordinationType.GROUP, group)
+                await self._in_thread(lambda: self._asking.write_offsets(coordinator, group, offsets))
 
             await self._until_done(ask)
 
@@ -161,148 +113,103 @@ class EpochWriter:
         self._steps.check_open()
         async with self._steps.step("committing"):
             self._steps.check_written()
-            await self._end(committed=True)
+            await self._ended(committed=True)
             self._steps.open = False
+
+    async def transact(self, prepare: Prepare, group: str, in_thread: InThread) -> list[int]:
+        """The thread that prepared hands over to the one that asks, which goes on until a broker puts something off, or is not known."""
+        await self.begin()
+        way, asked = Way(group), self._asked
+
+        def prepared() -> Future[None]:
+            bodies, way.offsets = prepare()
+            self._steps.check_counts(counts_of(bodies))
+            way.records = Records(bodies)
+            reached("after-begin")
+            return self._thread.submit(self._asking.go_on, way, asked)
+
+        try:
+            going: Future[None] | None = await in_thread(prepared)
+        except asyncio.CancelledError:
+            self._hang_up()
+            raise
+
+        async def ask() -> None:
+            nonlocal going
+            begun, going = going, None
+            if begun is None:
+                self._asked = await self._who_is_asked(way)
+                begun = self._thread.submit(self._asking.go_on, way, self._asked)
+            await self._waited(asyncio.wrap_future(begun))
+
+        async with self._steps.write_all(counts_of(way.records.bodies)), self._turn:
+            await self._until_done(ask)
+            self._steps.open = False
+        return way.records.firsts
+
+    async def _who_is_asked(self, way: Way) -> Asked:
+        await self._topics.require(self._client, [*way.records.places, *way.offsets])
+        leaders = await self._leaders(way.records.places)
+        of_group = await self._coordinator(CoordinationType.GROUP, way.group)
+        return Asked(leaders, {way.group: of_group}, await self._coordinator(CoordinationType.TRANSACTION, self._name))
 
     async def abort(self) -> None:
         if not self._steps.open:
             raise LogProblem(f"{self._name}: no transaction is open")
         async with self._steps.last_step("aborting"):
-            await self._end(committed=False)
+            await self._ended(committed=False)
         self._steps.open = False
 
-    async def close(self) -> None:
-        self._steps.end()
-        await close_client(self._client)
-
-    # ------------------------------------------------------------------------------------------------ records
-
-    async def _written(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
-        """In order, and of one place the next when the one before is there: what the broker puts off must not be overtaken."""
-        await self._topics.require(self._client, [place for place, _ in bodies])
-        firsts: list[int] = []
-        while len(firsts) < len(bodies):
-            batches: dict[Place, Queued] = {}
-            for place, stored in bodies[len(firsts) :]:
-                if place in batches:
-                    break
-                batches[place] = self._queued(place, *stored)
-            await self._send_all(batches)
-            for queued in batches.values():
-                firsts.append(queued.first)
-                reached("mid-produce")
-        return firsts
-
-    def _queued(self, place: Place, body: bytes, count: int, codec: int) -> Queued:
-        sequence = self._sequences.get(place, 0)
-        self._sequences[place] = sequence + count
-        batch = batch_bytes(
-            body, count, self._clock_ms(), attributes=TRANSACTIONAL | codec, producer=(*self._producer, sequence)
-        )
-        return Queued(place, batch, count)
-
-    async def _send_all(self, batches: dict[Place, Queued]) -> None:
-        """One request for each broker. No request is under way any more when this returns or raises."""
-        of_node: defaultdict[int, dict[Place, Queued]] = defaultdict(dict)
-        for place, queued in batches.items():
-            of_node[await leader_of(self._client, place)][place] = queued
-        self._wrote = True
-        if len(of_node) == 1:
-            await self._send(*of_node.popitem())
-            return
-        for ended in await asyncio.gather(*starmap(self._send, of_node.items()), return_exceptions=True):
-            if ended is not None:
-                raise ended
-
-    async def _send(self, node: int, batches: dict[Place, Queued]) -> None:
-        wait = RETRY_S
-        while batches := await self._send_once(node, batches):
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, RETRY_MAX_S)
-            node = await self._common_leader(batches)
-
-    async def _send_once(self, node: int, batches: dict[Place, Queued]) -> dict[Place, Queued]:
-        """The batches that must be sent again."""
-        timeout_ms = int(1000 * self._connection.request_timeout_s)
-        request = Produce(self._name, timeout_ms, {place: queued.batch for place, queued in batches.items()})
-        try:
-            answer = await self._ask(node, request, ConnectionGroup.DEFAULT)
-        except NothingDone:
-            self._client.force_metadata_update()
-            return batches
-        again: dict[Place, Queued] = {}
-        for topic, partitions, _ in answer.topics:
-            for number, code, first, *_ in partitions:
-                queued = batches[Place(topic, number)]
-                if code in NOTHING_DONE:
-                    again[queued.place] = queued
-                    if code in NO_LEADER:
-                        self._client.force_metadata_update()
-                elif code:
-                    doing = f"{self._name}: writing {queued.count} records to {queued.place}"
-                    raise translated(problem_of(code), doing, f"WRITE on topic {topic}")
-                else:
-                    queued.first = first
-        return again
-
-    async def _common_leader(self, batches: dict[Place, Queued]) -> int:
-        """The broker to ask again. Raises where they were spread over several meanwhile: taking over anew is simpler, and rare."""
-        nodes = {await leader_of(self._client, place) for place in batches}
-        if len(nodes) == 1:
-            return nodes.pop()
-        raise LogProblem(f"{self._name}: the leaders of {', '.join(map(str, batches))} moved apart")
-
-    # ------------------------------------------------------------------------------------------------ requests
-
-    async def _ask(self, node: int, request: Any, group: Any = ConnectionGroup.COORDINATION) -> Any:
-        """The one place that sends. What gets no answer may still take effect: this writer does nothing more then."""
-        if not await self._client.ready(node, group=group):
-            raise NothingDone(errors.LeaderNotAvailableError.errno, f"broker {node} is not reached")
-        try:
-            return await self._client.send(node, request, group=group)
-        except BaseException as problem:
-            asked = type(request).__name__
-            log.warning("%s: %s: %s", self._name, asked, problem_text(problem))
-            self._steps.tainted = True
-            if isinstance(problem, errors.RequestTimedOutError):
-                raise LogTimeout(
-                    f"{self._name}: {asked}: no answer within {self._connection.request_timeout_s:g} s; whether it took effect "
-                    "is not known. Check that the brokers run; the log itself says what was done"
-                ) from problem
-            raise
-
-    async def _end(self, committed: bool) -> None:
-        if not self._wrote:
+    async def _ended(self, committed: bool) -> None:
+        if not self._asking.wrote:
             return  # the broker knows of no transaction
 
-        async def ask() -> tuple[int, int]:
-            node = await self._coordinator(CoordinationType.TRANSACTION, self._name)
-            # called when it is on its way and its answer is waited for
-            asyncio.get_running_loop().call_soon(reached, "during-commit")
-            answer = await self._ask(node, End(self._name, self._producer, committed))
-            check(answer.error_code)
-            return answer.producer_id, answer.epoch
+        async def ask() -> None:
+            coordinator = await self._coordinator(CoordinationType.TRANSACTION, self._name)
+            await self._in_thread(lambda: self._asking.end(coordinator, committed))
 
-        self._producer = await self._until_done(ask)
-        self._sequences.clear()
-        self._wrote = False
+        await self._until_done(ask)
 
     async def take_the_id(self, transaction_timeout_ms: int) -> None:
         """A new epoch: older writers are fenced, and what they left open is aborted when this returns."""
 
-        async def ask() -> tuple[int, int]:
-            node = await self._coordinator(CoordinationType.TRANSACTION, self._name)
-            try:
-                answer = await self._ask(node, InitProducerIdRequest(self._name, transaction_timeout_ms))
-            except (LogTimeout, errors.KafkaConnectionError) as problem:  # twice is two new epochs, which is as well
-                raise NothingDone(errors.CoordinatorNotAvailableError.errno, problem_text(problem)) from problem
-            check(answer.error_code)
-            return answer.producer_id, answer.producer_epoch
+        async def ask() -> None:
+            coordinator = await self._coordinator(CoordinationType.TRANSACTION, self._name)
+            await self._in_thread(lambda: self._asking.take_the_id(coordinator, transaction_timeout_ms))
 
-        self._producer = await self._until_done(ask)
+        await self._until_done(ask)
         self._steps.tainted = False
 
-    async def _until_done(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def close(self) -> None:
+        self._steps.end()
+        self._hang_up()
+        self._thread.shutdown(wait=False)
+        await close_client(self._client)
+
+    # ------------------------------------------------------------------------------------------------ the thread
+
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        await self._waited(asyncio.get_running_loop().run_in_executor(self._thread, work))
+
+    async def _waited(self, working: asyncio.Future[None]) -> None:
+        """For the thread's work. No request of it is under way any more when this returns or raises."""
+        try:
+            await asyncio.shield(working)
+        except asyncio.CancelledError:
+            self._hang_up()
+            working.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            await asyncio.wait([working], timeout=HANG_UP_S)
+            raise
+
+    def _hang_up(self) -> None:
+        """Whoever waits for an answer is told so; nothing is sent on these connections after this."""
+        lines, self._lines, self._asked = [*self._lines.values()], {}, NOBODY
+        for line in lines:
+            line.interrupt()
+        for line in lines:  # by the thread that may be using it
+            self._thread.submit(line.close)
+
+    async def _until_done(self, ask: Callable[[], Awaitable[None]]) -> None:
         wait = RETRY_S
         while True:
             try:
@@ -310,17 +217,33 @@ class EpochWriter:
             except NothingDone as answer:
                 if answer.code in NO_COORDINATOR or answer.code in NO_LEADER:
                     self._coordinators.clear()
+                if answer.code in NO_LEADER:
+                    self._client.force_metadata_update()
             await asyncio.sleep(wait)
             wait = min(2 * wait, RETRY_MAX_S)
 
-    async def _coordinator(self, kind: Any, key: str) -> int:
+    async def _leaders(self, places: Iterable[Place]) -> dict[Place, Line]:
+        return {place: self._line(await leader_of(self._client, place)) for place in places}
+
+    async def _coordinator(self, kind: Any, key: str) -> Line:
         """Asking for it changes nothing: whatever goes wrong, ask again."""
         if (kind, key) not in self._coordinators:
             try:
                 self._coordinators[kind, key] = await self._client.coordinator_lookup(kind, key)
             except LOOK_AGAIN as problem:
                 raise NothingDone(errors.CoordinatorNotAvailableError.errno, problem_text(problem)) from None
-        return self._coordinators[kind, key]
+        return self._line(self._coordinators[kind, key])
+
+    def _line(self, node: int) -> Line:
+        broker = self._client.cluster.broker_metadata(node)
+        if broker is None:
+            raise NothingDone(errors.LeaderNotAvailableError.errno, f"broker {node} is not known")
+        where = broker.host, broker.port
+        if where not in self._lines:
+            timeout_ms = int(1000 * self._connection.request_timeout_s)
+            arguments = {"client_id": self._client._client_id} | self._connection.of_one()
+            self._lines[where] = Line(*where, request_timeout_ms=timeout_ms, **arguments)
+        return self._lines[where]
 
 
 async def bumps_epochs(client: AIOKafkaClient) -> bool:

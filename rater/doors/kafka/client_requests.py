@@ -20,23 +20,23 @@ class Pieces:
     """
 
     def __init__(self, pieces: list[bytes]) -> None:
-        self._pieces = pieces
+        self.pieces = pieces
 
     def __len__(self) -> int:
-        return sum(map(len, self._pieces))
+        return sum(map(len, self.pieces))
 
     def __bytes__(self) -> bytes:
-        return b"".join(self._pieces)
+        return b"".join(self.pieces)
 
     def __radd__(self, header: bytes) -> "Message":
-        return Message([header, *self._pieces])
+        return Message([header, *self.pieces])
 
 
 class Message(Pieces):
     """A request with its header, waiting for its size."""
 
     def __radd__(self, size: bytes) -> Any:
-        return b"".join((size, *self._pieces))
+        return b"".join((size, *self.pieces))
 
 
 class QuickProduceRequest(ProduceRequest):  # type: ignore[misc]  # aiokafka has no types

@@ -1,11 +1,21 @@
 """The steps of a transaction, for whichever writer takes them: in order, each with a deadline, none after one that failed."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
-from rater.doors.kafka.client_connection import problem_text, told_within
+from aiokafka import errors
+
+from rater.doors.kafka.client_connection import problem_text, told_within, translated
 from rater.doors.kafka.log import Fenced, LogProblem, Place
+
+Text = tuple[str, str]  # what is done, and what it needs
+
+
+def offsets_of(group: str, offsets: Mapping[Place, int]) -> Text:
+    topics = ", ".join(sorted({place.topic for place in offsets}))
+    return f"writing offsets of group {group}", f"READ on group {group} and on topics {topics}"
 
 
 class Steps:
@@ -37,12 +47,26 @@ class Steps:
     def write_all(self, counts: Sequence[int]) -> "Step":
         """The same for batches of several places."""
         self.check_open()
+        self.check_counts(counts)
+        doing = f"writing {sum(counts)} records to {len(counts)} places"
+        return self.step(doing, "WRITE on the topics of its outputs", writes=1)
+
+    def check_counts(self, counts: Sequence[int]) -> None:
         if 0 in counts:
             raise LogProblem(
                 f"{self.name}: nothing to write for one of {len(counts)} places; expected at least one record"
             )
-        doing = f"writing {sum(counts)} records to {len(counts)} places"
-        return self.step(doing, "WRITE on the topics of its outputs", writes=1)
+
+    @contextmanager
+    def part(self, doing: str, needs: str | None = None) -> Iterator[None]:
+        """A part of a step."""
+        try:
+            yield
+        except errors.KafkaError as problem:
+            raise translated(problem, *self._told(doing, needs)) from problem
+
+    def _told(self, doing: str, needs: str | None) -> Text:
+        return f"{self.name}: {doing}", needs or f"WRITE on transactional id {self.name}"
 
     def check_written(self) -> None:
         if self.writes:
@@ -59,7 +83,7 @@ class Steps:
 
     def last_step(self, doing: str, needs: str | None = None, writes: int = 0) -> "Step":
         """As `step`, also after one that failed: an abort."""
-        return Step(self, f"{self.name}: {doing}", needs or f"WRITE on transactional id {self.name}", writes)
+        return Step(self, *self._told(doing, needs), writes)
 
     def spoil(self, problem: BaseException) -> None:
         """A sequence number may be used up, a request may be adrift: nothing good can come of this writer."""

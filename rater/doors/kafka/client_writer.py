@@ -25,7 +25,7 @@ from rater.doors.kafka.client_connection import (
 from rater.doors.kafka.client_requests import quick
 from rater.doors.kafka.client_steps import Steps
 from rater.doors.kafka.compression import NONE
-from rater.doors.kafka.log import LogProblem, Place, Stored, each_written
+from rater.doors.kafka.log import InThread, LogProblem, Place, Prepare, Stored, each_written, step_by_step
 from rater.doors.kafka.record_batches import TRANSACTIONAL, batch_bytes
 
 # The first write after a commit often finds the coordinator still busy with it. aiokafka asks again after 20 ms, which is
@@ -141,6 +141,9 @@ class KafkaWriter:
 
     async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
         return await each_written(self, bodies)
+
+    async def transact(self, prepare: Prepare, group: str, in_thread: InThread) -> list[int]:
+        return await step_by_step(self, prepare, group, in_thread)
 
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         self._steps.check_open()

@@ -8,7 +8,7 @@ deadline with `LogTimeout`, however dead the broker is.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rater.doors.failpoints import reached
 
@@ -59,6 +59,11 @@ class Refused(LogProblem):
     """The broker refuses: authentication, authorization, or a topic that is not there."""
 
 
+Bodies = Sequence[tuple[Place, Stored]]
+Prepare = Callable[[], tuple[Bodies, Mapping[Place, int]]]  # what a transaction writes, and the offsets to read next
+InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
 class Writer(Protocol):
     """One transactional id. Any failure spoils it: abort if possible, close it, open a new one, never commit.
 
@@ -83,6 +88,10 @@ class Writer(Protocol):
     async def write_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         """The offsets to read next, as part of the transaction."""
 
+    async def transact(self, prepare: Prepare, group: str, in_thread: InThread) -> list[int]:
+        """A whole transaction: `prepare` in a thread, `begin`, `write_all`, `write_offsets`, `commit`; the offsets of the first
+        records. After an exception a transaction may be open: `abort`."""
+
     async def commit(self) -> None:
         """After a return the transaction is committed; after an exception it is not known: ask the log, never guess."""
 
@@ -106,6 +115,21 @@ async def each_written(writer: Writer, bodies: Sequence[tuple[Place, Stored]]) -
         if isinstance(end, BaseException):
             raise end
         firsts.append(end)
+    return firsts
+
+
+async def step_by_step(writer: Writer, prepare: Prepare, group: str, in_thread: InThread) -> list[int]:
+    """`Writer.transact` of a writer that has no shorter way."""
+    bodies, offsets = await in_thread(prepare)
+    if writer.tainted:
+        raise LogProblem("a request was repeated while a batch was decided; open a new writer")
+    await writer.begin()
+    reached("after-begin")
+    firsts = await writer.write_all(bodies)
+    reached("before-offsets")
+    await writer.write_offsets(group, offsets)
+    reached("after-offsets")
+    await writer.commit()
     return firsts
 
 

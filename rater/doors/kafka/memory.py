@@ -15,7 +15,19 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rater.doors.kafka.compression import DECOMPRESSED_BYTES_MAX, NONE, decompressed
-from rater.doors.kafka.log import Assigned, Block, Fenced, LogProblem, Place, Revoked, Stored, each_written
+from rater.doors.kafka.log import (
+    Assigned,
+    Block,
+    Fenced,
+    InThread,
+    LogProblem,
+    Place,
+    Prepare,
+    Revoked,
+    Stored,
+    each_written,
+    step_by_step,
+)
 from rater.doors.kafka.memory_broker import NOBODY, Broker, Clock, Sleep, Step
 from rater.doors.kafka.memory_group import Group, MemoryMember
 from rater.doors.kafka.record_batches import Marker, frame_few
@@ -251,6 +263,9 @@ class MemoryWriter:
 
     async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
         return await each_written(self, bodies)
+
+    async def transact(self, prepare: Prepare, group: str, in_thread: InThread) -> list[int]:
+        return await step_by_step(self, prepare, group, in_thread)
 
     def _append(self, place: Place, body: bytes, count: int, codec: int) -> int:
         partition = self._broker.partition(place)

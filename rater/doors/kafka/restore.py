@@ -18,10 +18,9 @@ from rater.contract.records import Records
 from rater.core.state import State
 from rater.doors.failpoints import reached
 from rater.doors.kafka.changelog import ChangelogProblem, RowsRead, Watermark
-from rater.doors.kafka.log import LogProblem, OffsetGone, Place, Reader
+from rater.doors.kafka.log import InThread, LogProblem, OffsetGone, Place, Reader
 from rater.doors.kafka.record_batches import records_from_blocks
 from rater.doors.kafka.snapshot import Base, SnapshotUnusable
-from rater.doors.kafka.surroundings import InThread
 from rater.doors.kafka.witnesses import JournalEnd
 
 ID_BYTES = 16

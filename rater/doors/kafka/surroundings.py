@@ -3,12 +3,12 @@
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from rater.core.state import State
 from rater.doors.kafka.changelog import Watermark
 from rater.doors.kafka.compression import NONE
-from rater.doors.kafka.log import LogProblem
+from rater.doors.kafka.log import InThread, LogProblem
 from rater.doors.kafka.rests import Turns
 from rater.doors.rules import RuleBook
 from rater.pipeline import Outcome
@@ -39,7 +39,6 @@ class Rules(Protocol):
 
 
 # Runs a function while the loop goes on.
-InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

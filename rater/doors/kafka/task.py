@@ -16,7 +16,7 @@ from rater.doors.failpoints import reached
 from rater.doors.kafka.changelog import Watermark, write_changes
 from rater.doors.kafka.fetched import Fetched, records_in
 from rater.doors.kafka.leftovers import abort_in, counts_already, left_open
-from rater.doors.kafka.log import Fenced, Log, LogProblem, Member, Place, Reader, Refused, Stored, Writer
+from rater.doors.kafka.log import Bodies, Fenced, Log, LogProblem, Member, Place, Reader, Refused, Stored, Writer
 from rater.doors.kafka.names import CDRS, COMMANDS, JOURNAL, REJECTED_COMMANDS, STATE, Names
 from rater.doors.kafka.next_ids import NextIds
 from rater.doors.kafka.outputs import Packed, Written, journal_body, packing, to_store, vouch, write_outcome
@@ -52,6 +52,7 @@ class Decided:
     stored: list[tuple[Place, Stored]]
     watermark: Watermark
     report: BatchReport
+    ready_at: float  # by the monotonic clock
 
 
 class PartitionTask:
@@ -367,9 +368,7 @@ class PartitionTask:
         assert base is not None
         reached("after-poll")
         fetch_s = self._around.now() - begun
-        decided = await self._around.in_thread(lambda: self._decide(base, fetched, fetch_s))
-        committing = self._around.now()
-        places = await self._commit(decided)
+        decided, places = await self._commit(lambda: self._decide(base, fetched, fetch_s))
         reached("after-log-commit")
         base.state.committed()
         state_end, line_offset = places
@@ -378,7 +377,7 @@ class PartitionTask:
         report, self._oldest_ms = decided.report, 0
         if report.outcome.activations and self._book is not None:
             self._around.watch.rules(self.partition, self._book)
-        report.commit_s = self._around.now() - committing
+        report.commit_s = self._around.now() - decided.ready_at
         self._around.watch.committed(self.partition, report)
 
     def _decide(self, base: Base, fetched: Fetched, fetch_s: float) -> Decided:
@@ -408,7 +407,7 @@ class PartitionTask:
             outcome, base.state, fetched.size, written_bytes, fetch_s, decided_at - started, self._around.now() - decided_at,
             int(call_times.min()) if call_times.size else 0, watermark,
         )  # fmt: skip
-        return Decided(outcome, stored, watermark, report)
+        return Decided(outcome, stored, watermark, report, self._around.now())
 
     def _write(
         self, base: Base, fetched: Fetched, outcome: Outcome, book: RuleBook
@@ -442,25 +441,26 @@ class PartitionTask:
         written.add(self._names.place(JOURNAL, self.partition), journal_body(line, self._bodies.keep))
         return watermark, written
 
-    async def _commit(self, decided: Decided) -> tuple[int, int]:
-        """Everything of a batch in one transaction: (offset behind its state rows, offset of its journal line)."""
-        writer = self._writer
-        assert writer is not None
-        if writer.tainted:
-            raise LogProblem(
-                f"partition {self.partition}: a request was repeated while a batch was decided; starting over"
-            )
-        await writer.begin()
-        self._transaction_open = True
-        reached("after-begin")
-        ends = await _write_all(writer, decided.stored)
-        reached("before-offsets")
-        mark = decided.watermark
-        await writer.write_offsets(self._names.app_id, {self._calls: mark.next_cdr, self._commands: mark.next_command})
-        reached("after-offsets")
-        await writer.commit()
+    async def _commit(self, decide: Callable[[], Decided]) -> tuple[Decided, tuple[int, int]]:
+        """A batch, everything of it in one transaction: and (offset behind its state rows, offset of its journal line)."""
+        assert self._writer is not None
+        decided: Decided | None = None
+
+        def prepare() -> tuple[Bodies, dict[Place, int]]:
+            nonlocal decided
+            decided = decide()
+            self._transaction_open = True
+            mark = decided.watermark
+            return decided.stored, {self._calls: mark.next_cdr, self._commands: mark.next_command}
+
+        firsts = await self._writer.transact(prepare, self._names.app_id, self._around.in_thread)
         self._transaction_open = False
-        return ends[self._names.place(STATE, self.partition)], ends[self._names.place(JOURNAL, self.partition)] - 1
+        assert decided is not None
+        ends = _ends(decided.stored, firsts)
+        return decided, (
+            ends[self._names.place(STATE, self.partition)],
+            ends[self._names.place(JOURNAL, self.partition)] - 1,
+        )
 
     def _tainted(self) -> bool:
         return self._writer is not None and self._writer.tainted
@@ -524,10 +524,10 @@ def _versions(book: RuleBook) -> tuple[str, ...]:
     return tuple(sorted(deck.version for deck in book.decks))
 
 
-async def _write_all(writer: Writer, stored: Sequence[tuple[Place, Stored]]) -> dict[Place, int]:
+def _ends(stored: Bodies, firsts: Sequence[int]) -> dict[Place, int]:
     """The offset behind the last record of each place."""
     ends: dict[Place, int] = {}
-    for (place, (_, count, _)), first in zip(stored, await writer.write_all(stored), strict=True):
+    for (place, (_, count, _)), first in zip(stored, firsts, strict=True):
         ends[place] = max(first + count, ends.get(place, 0))
     return ends
 
