@@ -45,10 +45,7 @@ def kills_at(scene: Scene, points: Sequence[str]) -> list[Injection]:
     fleet, rng = scene.fleet, scene.rng
     slots = rng.sample(fleet.slots, len(points))
     for slot, point in zip(slots, points, strict=True):
-        if slot.alive:
-            fleet.kill(slot)
-        fleet.start(slot, f"{point}:{rng.randint(1, LATEST.get(point, 6))}")
-        fleet.release(slot)
+        fleet.start_instead(slot, f"{point}:{rng.randint(1, LATEST.get(point, 6))}", wanted=False)
     deadline = time.monotonic() + PATIENCE_S
     found = []
     for slot, point in zip(slots, points, strict=True):
@@ -117,9 +114,7 @@ def zombie_at(scene: Scene, point: str) -> list[Injection]:
     """The same, stopped inside a transaction: between offsets and commit for example."""
     kind = f"zombie, stopped at {point}"
     slot = scene.rng.choice(scene.fleet.slots)
-    if slot.alive:
-        scene.fleet.kill(slot)
-    scene.fleet.start(slot, f"{point}:{scene.rng.randint(1, 5)}:stop")
+    scene.fleet.start_instead(slot, f"{point}:{scene.rng.randint(1, 5)}:stop", wanted=True)
     assert slot.process is not None
     if not until(slot.process.stopped, PATIENCE_S):
         scene.fleet.kill(slot)

@@ -86,8 +86,17 @@ class Fleet:
 
     def start(self, slot: Slot, failpoint: str = "", **extra: str) -> None:
         with self._busy:
+            assert not slot.alive, f"worker {slot.number} runs already"
             slot.process, slot.worker = self._launch(slot.number, failpoint, extra)
             slot.wanted = True
+
+    def start_instead(self, slot: Slot, failpoint: str, wanted: bool) -> None:
+        """Of the one that runs there; `wanted`: the supervisor starts it again when it ends."""
+        with self._busy:  # or the supervisor starts one between these, and nobody ever ends it
+            if slot.alive:
+                self.kill(slot)
+            self.start(slot, failpoint)
+            slot.wanted = wanted
 
     def _launch(self, number: int, failpoint: str, extra: Mapping[str, str]) -> tuple[Forked, Worker]:
         port = free_ports(1)[0]
