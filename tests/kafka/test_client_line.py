@@ -184,6 +184,17 @@ def test_a_connection_that_rests_is_used_again(sides: Contexts, monkeypatch: pyt
     assert broker.connections == 1
 
 
+def test_a_connection_that_rested_for_long_is_not_trusted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("rater.doors.kafka.client_line.IDLE_S", 0.01)
+    with broker_that(at_once) as broker:
+        line = line_to(broker)
+        for _ in range(3):
+            assert end_on(line).producer_id == 77
+            time.sleep(0.02)
+        line.close()
+    assert broker.connections == 3
+
+
 def hang_up(_told: Told, _there: socket.socket) -> None:
     raise ConnectionError
 

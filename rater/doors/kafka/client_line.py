@@ -24,6 +24,7 @@ from rater.doors.kafka.client_requests import Pieces
 
 READ_BYTES = 1 << 16
 REST_S = 1.0  # after that long it is looked whether the broker has hung up
+IDLE_S = 540.0  # after that long it has, or will, or something between has forgotten the connection
 PIECES_MAX = 1024  # the system takes no more at once (IOV_MAX)
 
 Result = TypeVar("Result")
@@ -63,7 +64,8 @@ class Line(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
 
     def ready(self) -> None:
         """Connected and let in. Nothing was asked where this raises `OSError` or `KafkaError`."""
-        if self._socket is not None and time.monotonic() - self._used > REST_S and not self._alive(self._socket):
+        rested = time.monotonic() - self._used
+        if self._socket is not None and (rested > IDLE_S or (rested > REST_S and not self._alive(self._socket))):
             self.close()
         if self._socket is None:
             self._open()
