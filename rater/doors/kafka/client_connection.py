@@ -2,7 +2,7 @@
 
 aiokafka has no public name for much of what is needed here and in `client_*`, so these files hold for one minor version
 of it. What is private and used: `AIOKafkaClient`, `GroupCoordinator`, `SubscriptionState`, the request classes,
-`Sender.sender_task`, `BatchBuilder` with its three hooks, and a connection's stream writer, reader and frames.
+`Sender.sender_task`, `BatchBuilder` with its three hooks, and a connection's stream writer, reader, frames, versions and handshake.
 """
 
 import asyncio
