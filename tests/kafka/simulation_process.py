@@ -14,13 +14,13 @@ from rater.doors.kafka.compression import NONE
 from rater.doors.kafka.crew import Crew, Kit
 from rater.doors.kafka.log import (
     Assigned,
+    Bodies,
     InThread,
     Member,
     Place,
     Prepare,
     Reader,
     Revoked,
-    Stored,
     Writer,
     each_written,
     step_by_step,
@@ -231,7 +231,7 @@ class ProcessWriter:
         WRITER.set(self)
         return await self.inner.write(place, body, count, codec)
 
-    async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
+    async def write_all(self, bodies: Bodies) -> list[int]:
         return await each_written(self, bodies)
 
     async def transact(self, prepare: Prepare, group: str, in_thread: InThread) -> list[int]:

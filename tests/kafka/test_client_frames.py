@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -19,10 +18,9 @@ from rater.doors.kafka.client_frames import (
     Frames,
     as_file,
 )
-from tests.kafka.test_security import authority, certificate
+from tests.kafka.signing import Contexts
 
 Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
-Contexts = tuple[ssl.SSLContext, ssl.SSLContext]  # the server's, the client's
 STUCK_S = 10.0
 
 
@@ -74,16 +72,6 @@ def answers(seed: int, count: int) -> list[bytes]:
     sizes += [int(2 ** draw.uniform(0, 20)) for _ in range(count - len(sizes))]
     draw.shuffle(sizes)
     return [draw.randbytes(size) for size in sizes]
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Contexts:
-    folder = tmp_path_factory.mktemp("tls")
-    authority(folder, "authority")
-    certificate(folder, "broker", "authority", "IP:127.0.0.1")
-    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    theirs.load_cert_chain(folder / "broker.pem")
-    return theirs, ssl.create_default_context(cafile=str(folder / "authority.pem"))
 
 
 def read_all(wanted: list[bytes], serve: Serve, tls: Contexts | None = None) -> list[bytes]:

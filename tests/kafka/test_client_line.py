@@ -18,7 +18,7 @@ from rater.doors.kafka.client_frames import SIZE
 from rater.doors.kafka.client_line import Line
 from rater.doors.kafka.client_protocol import End, EndAnswer, Produce
 from rater.doors.kafka.log import Place
-from tests.kafka.test_client_frames import Contexts, tls  # noqa: F401  # a fixture
+from tests.kafka.signing import Contexts
 
 STUCK_S = 10.0
 END, PRODUCE, VERSIONS = 26, 0, 18
@@ -126,7 +126,7 @@ def end_on(line: Line) -> Any:
 
 
 @pytest.fixture(params=["plain", "tls"])
-def sides(request: pytest.FixtureRequest, tls: Contexts) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:  # noqa: F811
+def sides(request: pytest.FixtureRequest, tls: Contexts) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
     return (None, None) if request.param == "plain" else tls
 
 
@@ -224,7 +224,7 @@ def silent(_told: Told, _there: socket.socket) -> None:
     ("answer", "problem"),
     [
         (hang_up, errors.KafkaConnectionError), (half, errors.KafkaConnectionError), (no_broker, errors.KafkaConnectionError),
-        (of_another, errors.CorrelationIdError), (silent, errors.RequestTimedOutError), (cut_short, Exception),
+        (of_another, errors.CorrelationIdError), (silent, errors.RequestTimedOutError), (cut_short, errors.KafkaConnectionError),
     ],
 )  # fmt: skip
 def test_without_an_answer_there_is_a_problem_and_the_connection_is_given_up(answer: Answer, problem: Any):

@@ -6,7 +6,6 @@ The rights are those that the commands in the documentation give; what is done w
 import asyncio
 import re
 import shlex
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from rater.doors.kafka.topics import Wanted, check_topics, create_topics
 from rater.doors.settings.connection import Connection
 from rater.doors.settings.secret import Secret
 from tests.kafka.broker import KafkaCluster, run_tool
+from tests.kafka.signing import authority, certificate, openssl
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 APP_ID, USER, PASSWORD = "rating-eu", "rater", "a password of the test"
@@ -43,38 +43,6 @@ class Certificates:
 
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
-
-
-def openssl(folder: Path, *arguments: str) -> None:
-    done = subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def authority(folder: Path, name: str) -> None:
-    openssl(folder, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem",
-            "-subj", f"/CN={name}", "-days", "2")  # fmt: skip
-
-
-def certificate(folder: Path, name: str, signer: str, address: str) -> None:
-    """name.key, name.crt, and name.pem with both: what a broker reads."""
-    (folder / "extensions").write_text(f"subjectAltName={address}\n")
-    openssl(
-        folder,
-        "req",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-keyout",
-        f"{name}.key",
-        "-out",
-        f"{name}.csr",
-        "-subj",
-        f"/CN={name}",
-    )
-    openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{signer}.pem", "-CAkey", f"{signer}.key", "-CAcreateserial",
-            "-days", "2", "-out", f"{name}.crt", "-extfile", "extensions")  # fmt: skip
-    (folder / f"{name}.pem").write_text((folder / f"{name}.key").read_text() + (folder / f"{name}.crt").read_text())
-    (folder / f"{name}.key").chmod(0o600)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import contextlib
 import select
 import socket
 import ssl
-import struct
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -152,7 +151,7 @@ class Line(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
             self.close()
             if isinstance(problem, TimeoutError):
                 raise errors.RequestTimedOutError() from problem
-            if isinstance(problem, OSError | struct.error):
+            if isinstance(problem, OSError | ValueError):
                 raise errors.KafkaConnectionError(f"{self._host}:{self._port}: {problem}") from problem
             raise
 
