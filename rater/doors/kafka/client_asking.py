@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class NothingDone(Exception):
-    """The broker answered that it did nothing, and may do it when asked again."""
+    """Nothing was done, and may be when asked again: the broker says so, or it was not known whom to ask."""
 
     def __init__(self, code: int, why: str = "") -> None:
         self.code = code

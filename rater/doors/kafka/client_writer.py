@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import aiokafka.producer.sender
@@ -25,7 +25,7 @@ from rater.doors.kafka.client_connection import (
 from rater.doors.kafka.client_requests import quick
 from rater.doors.kafka.client_steps import Steps
 from rater.doors.kafka.compression import NONE
-from rater.doors.kafka.log import InThread, LogProblem, Place, Prepare, Stored, each_written, step_by_step
+from rater.doors.kafka.log import Bodies, InThread, LogProblem, Place, Prepare, each_written, step_by_step
 from rater.doors.kafka.record_batches import TRANSACTIONAL, batch_bytes
 
 # The first write after a commit often finds the coordinator still busy with it. aiokafka asks again after 20 ms, which is
@@ -139,7 +139,7 @@ class KafkaWriter:
                 raise LogProblem(f"{self._name}: {place}: written twice, and the broker does not say where")
             return first
 
-    async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
+    async def write_all(self, bodies: Bodies) -> list[int]:
         return await each_written(self, bodies)
 
     async def transact(self, prepare: Prepare, group: str, in_thread: InThread) -> list[int]:

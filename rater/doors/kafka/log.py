@@ -81,7 +81,7 @@ class Writer(Protocol):
         none), as one batch; returns when the broker has them: the offset of the first. Different places may be written
         concurrently; writes to one place keep their order."""
 
-    async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
+    async def write_all(self, bodies: Bodies) -> list[int]:
         """As `write`, each of them, in as few requests as can be: the offsets of their first records. No request of it is under
         way any more when this returns or raises."""
 
@@ -101,7 +101,7 @@ class Writer(Protocol):
         """Let go of connections; never waits for a dead broker longer than its deadline. Raises nothing."""
 
 
-async def each_written(writer: Writer, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
+async def each_written(writer: Writer, bodies: Bodies) -> list[int]:
     """`Writer.write_all` of a writer that has a request for each."""
 
     async def written(place: Place, stored: Stored) -> int:

@@ -18,13 +18,13 @@ from rater.doors.kafka.compression import DECOMPRESSED_BYTES_MAX, NONE, decompre
 from rater.doors.kafka.log import (
     Assigned,
     Block,
+    Bodies,
     Fenced,
     InThread,
     LogProblem,
     Place,
     Prepare,
     Revoked,
-    Stored,
     each_written,
     step_by_step,
 )
@@ -261,7 +261,7 @@ class MemoryWriter:
         finally:
             self._under_way -= 1
 
-    async def write_all(self, bodies: Sequence[tuple[Place, Stored]]) -> list[int]:
+    async def write_all(self, bodies: Bodies) -> list[int]:
         return await each_written(self, bodies)
 
     async def transact(self, prepare: Prepare, group: str, in_thread: InThread) -> list[int]:
