@@ -4,8 +4,9 @@ import asyncio
 import itertools
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ from rater.doors.kafka.client_pump import Sizes  # noqa: E402
 from rater.doors.kafka.client_writer import KafkaWriter  # noqa: E402
 from rater.doors.kafka.log import (  # noqa: E402
     Block,
+    Bodies,
     Fenced,
     LogProblem,
     LogTimeout,
@@ -394,9 +396,11 @@ async def ignored(_: frozenset[int]) -> None:
 
 
 @asynccontextmanager
-async def behind_a_proxy(kafka: KafkaCluster, version: int = 2) -> AsyncIterator[tuple[Proxy, KafkaLog, Place]]:
+async def behind_a_proxy(
+    kafka: KafkaCluster, version: int = 2, **options: Any
+) -> AsyncIterator[tuple[Proxy, KafkaLog, Place]]:
     async with Proxy(kafka.node().ports["CLIENT"]) as proxy:
-        log = log_on(proxy.bootstrap, request_timeout_ms=1500, transaction_version=version)
+        log = log_on(proxy.bootstrap, **{"request_timeout_ms": 1500, "transaction_version": version, **options})
         yield proxy, log, Place(await new_topic(kafka), 0)
 
 
@@ -545,6 +549,55 @@ def test_a_transaction_that_is_cancelled_while_it_waits_ends_at_once_and_asks_no
             await writer.close()
             ended = api is Api.END_TXN  # the broker did what it was asked
             assert await visible(log, place) == [b"first", b"there", *([b"second"] if ended else [])]
+
+    run(test())
+
+
+def test_a_transaction_that_is_cancelled_while_it_is_prepared_asks_nothing(kafka: KafkaCluster) -> None:
+    async def test() -> None:
+        async with behind_a_proxy(kafka) as (proxy, log, place):
+            writer, decided = await log.open_writer(place.topic), threading.Event()
+            await at_once(writer, place, b"first")
+            before = len(proxy.requests)
+
+            def prepare() -> tuple[Bodies, Mapping[Place, int]]:
+                decided.wait(10)
+                return [(place, (*body(b"second"), 0))], {place: 2}
+
+            way = asyncio.create_task(writer.transact(prepare, place.topic, asyncio.to_thread))
+            await asyncio.sleep(0.1)
+            way.cancel()
+            asyncio.get_running_loop().call_later(0.1, decided.set)
+            with pytest.raises(asyncio.CancelledError):
+                await way
+            await asyncio.sleep(0.2)
+            assert len(proxy.requests) == before
+            await writer.close()
+            assert await visible(log, place) == [b"first"]
+
+    run(test())
+
+
+def test_a_transaction_has_its_time_from_when_it_is_prepared(kafka: KafkaCluster) -> None:
+    async def test() -> None:
+        async with behind_a_proxy(kafka, request_timeout_ms=9000, deadline_s=1.0) as (proxy, log, place):
+            writer = await log.open_writer(place.topic)
+
+            def prepare() -> tuple[Bodies, Mapping[Place, int]]:
+                time.sleep(1.3)
+                return [(place, (*body(b"late"), 0))], {place: 2}
+
+            await writer.transact(prepare, place.topic, asyncio.to_thread)
+            proxy.catch(Api.TXN_OFFSET_COMMIT, Side.ANSWER)
+            begun = time.monotonic()
+            with pytest.raises(
+                LogTimeout, match="a transaction: no answer within 1 s; whether it took effect is not known"
+            ):
+                await at_once(writer, place, b"second")
+            assert 1 <= time.monotonic() - begun < 3
+            assert writer.tainted
+            await writer.close()
+            assert await visible(log, place) == [b"late"]
 
     run(test())
 

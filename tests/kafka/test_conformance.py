@@ -6,6 +6,7 @@ import itertools
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -350,6 +351,24 @@ async def test_a_whole_transaction_that_fails_can_be_aborted_and_nothing_of_it_i
     with pytest.raises(LogProblem, match=re.escape(str(nowhere))):
         await at_once(writer, [(here, stored(b"1"))], group, {nowhere: 1})
     await writer.abort()
+    await writer.close()
+    await settled(log, own)
+    assert await visible(reader, here) == []
+
+
+@on_both
+async def test_what_cannot_be_prepared_is_raised_as_it_is_and_nothing_is_written(stage: Stage):
+    log, topic, group, own = stage.log(), await stage.topic(), name(), name()
+    here = Place(topic, 0)
+    reader, writer = await log.open_reader(), await log.open_writer(own)
+
+    def fail() -> tuple[Bodies, Mapping[Place, int]]:
+        raise ZeroDivisionError("a deck is missing")
+
+    with pytest.raises(ZeroDivisionError, match="a deck is missing"):
+        await writer.transact(fail, group, asyncio.to_thread)
+    with suppress(LogProblem):  # nothing need be open
+        await writer.abort()
     await writer.close()
     await settled(log, own)
     assert await visible(reader, here) == []

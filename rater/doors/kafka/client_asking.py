@@ -105,6 +105,8 @@ class Way:
     records: Records = field(default_factory=lambda: Records(()))
     offsets: Mapping[Place, int] = field(default_factory=dict)
     offsets_there: bool = False
+    since: float | None = None  # asked for, by the event loop's clock; None while it is prepared
+    problem: Exception | None = None  # of preparing it
 
 
 class Asked(NamedTuple):

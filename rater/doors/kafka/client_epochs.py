@@ -8,7 +8,7 @@ answered that it did nothing: a request without an answer ends the writer, and t
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import aiokafka
@@ -67,6 +67,7 @@ class EpochWriter:
         self._thread = ThreadPoolExecutor(1, "rater-writer")
         self._lines: dict[tuple[str, int], Line] = {}
         self._asked = NOBODY
+        self._now = asyncio.get_running_loop().time
 
     @property
     def tainted(self) -> bool:
@@ -116,36 +117,46 @@ class EpochWriter:
             await self._ended(committed=True)
             self._steps.open = False
 
-    async def transact(self, prepare: Prepare, group: str, in_thread: InThread) -> list[int]:
-        """The thread that prepared hands over to the one that asks, which goes on until a broker puts something off, or is not known."""
-        await self.begin()
-        way, asked = Way(group), self._asked
-
-        def prepared() -> Future[None]:
-            bodies, way.offsets = prepare()
-            self._steps.check_counts(counts_of(bodies))
-            way.records = Records(bodies)
-            reached("after-begin")
-            return self._thread.submit(self._asking.go_on, way, asked)
-
-        try:
-            going: Future[None] | None = await in_thread(prepared)
-        except asyncio.CancelledError:
-            self._hang_up()
-            raise
+    async def transact(self, prepare: Prepare, group: str, in_thread: InThread) -> list[int]:  # noqa: ARG002
+        """The thread that prepares asks, too, until a broker puts something off, or is not known: being handed a transaction costs
+        a thread as much as asking for it."""
+        way, loop = Way(group), asyncio.get_running_loop()
+        self._steps.check_closed()
 
         async def ask() -> None:
-            nonlocal going
-            begun, going = going, None
-            if begun is None:
-                self._asked = await self._who_is_asked(way)
-                begun = self._thread.submit(self._asking.go_on, way, self._asked)
-            await self._waited(asyncio.wrap_future(begun))
+            if way.since is not None:
+                async with asyncio.timeout(self._left_s(way)):
+                    self._asked = await self._who_is_asked(way)
+            asking = loop.run_in_executor(self._thread, self._go_on, prepare, way, self._asked)
+            await self._waited(asking, lambda: self._left_s(way))
 
-        async with self._steps.write_all(counts_of(way.records.bodies)), self._turn:
+        doing, needs = "a transaction", "WRITE on the topics of its outputs"
+        async with self._steps.step(doing, needs, writes=1, timed=False), self._turn:
+            self._steps.open = True
             await self._until_done(ask)
-            self._steps.open = False
+            self._steps.open = way.problem is not None
+        if way.problem is not None:
+            raise way.problem
         return way.records.firsts
+
+    def _go_on(self, prepare: Prepare, way: Way, asked: Asked) -> None:
+        if way.since is None:
+            try:
+                bodies, way.offsets = prepare()
+                self._steps.check_counts(counts_of(bodies))
+            except Exception as problem:
+                way.problem = problem
+                return
+            way.records, way.since = Records(bodies), self._now()
+            reached("after-begin")
+        self._asking.go_on(way, asked)
+
+    def _left_s(self, way: Way) -> float:
+        """Of the patience with a transaction, which begins when it is prepared. Raises `TimeoutError` when it is at its end."""
+        left = self._steps.deadline_s - (0.0 if way.since is None else self._now() - way.since)
+        if left <= 0:
+            raise TimeoutError
+        return left
 
     async def _who_is_asked(self, way: Way) -> Asked:
         await self._topics.require(self._client, [*way.records.places, *way.offsets])
@@ -191,15 +202,17 @@ class EpochWriter:
     async def _in_thread(self, work: Callable[[], None]) -> None:
         await self._waited(asyncio.get_running_loop().run_in_executor(self._thread, work))
 
-    async def _waited(self, working: asyncio.Future[None]) -> None:
+    async def _waited(self, working: asyncio.Future[None], left_s: Callable[[], float | None] = lambda: None) -> None:
         """For the thread's work. No request of it is under way any more when this returns or raises."""
         try:
-            await asyncio.shield(working)
-        except asyncio.CancelledError:
+            while not working.done():
+                await asyncio.wait([working], timeout=left_s())
+        except (asyncio.CancelledError, TimeoutError):
             self._hang_up()
             working.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             await asyncio.wait([working], timeout=HANG_UP_S)
             raise
+        working.result()
 
     def _hang_up(self) -> None:
         """Whoever waits for an answer is told so; nothing is sent on these connections after this."""

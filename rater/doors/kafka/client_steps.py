@@ -72,18 +72,18 @@ class Steps:
         if self.writes:
             raise LogProblem(f"{self.name}: commit while {self.writes} writes are under way; await them first")
 
-    def step(self, doing: str, needs: str | None = None, writes: int = 0) -> "Step":
-        """One step of a transaction: none is taken after one that failed."""
+    def step(self, doing: str, needs: str | None = None, writes: int = 0, timed: bool = True) -> "Step":
+        """One step of a transaction: none is taken after one that failed. Without a deadline where it is not `timed`."""
         if self._spoilt is not None:
             kind = Fenced if isinstance(self._spoilt, Fenced) else LogProblem
             raise kind(
                 f"{self.name}: {doing}: an earlier step failed ({self._spoilt}); close this writer, open a new one"
             )
-        return self.last_step(doing, needs, writes)
+        return Step(self, *self._told(doing, needs), writes, timed)
 
-    def last_step(self, doing: str, needs: str | None = None, writes: int = 0) -> "Step":
+    def last_step(self, doing: str) -> "Step":
         """As `step`, also after one that failed: an abort."""
-        return Step(self, *self._told(doing, needs), writes)
+        return Step(self, *self._told(doing, None), 0, True)
 
     def spoil(self, problem: BaseException) -> None:
         """A sequence number may be used up, a request may be adrift: nothing good can come of this writer."""
@@ -105,9 +105,9 @@ class Step:
 
     __slots__ = ("_deadline", "_doing", "_needs", "_steps", "_writes")
 
-    def __init__(self, steps: Steps, doing: str, needs: str, writes: int) -> None:
+    def __init__(self, steps: Steps, doing: str, needs: str, writes: int, timed: bool) -> None:
         self._steps, self._doing, self._needs, self._writes = steps, doing, needs, writes
-        self._deadline = asyncio.timeout(steps.deadline_s)
+        self._deadline = asyncio.timeout(steps.deadline_s if timed else None)
 
     async def __aenter__(self) -> None:
         await self._deadline.__aenter__()

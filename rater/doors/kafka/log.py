@@ -89,8 +89,9 @@ class Writer(Protocol):
         """The offsets to read next, as part of the transaction."""
 
     async def transact(self, prepare: Prepare, group: str, in_thread: InThread) -> list[int]:
-        """A whole transaction: `prepare` in a thread, `begin`, `write_all`, `write_offsets`, `commit`; the offsets of the first
-        records. After an exception a transaction may be open: `abort`."""
+        """A whole transaction: `prepare` in a thread (`in_thread`, or one that the writer has), `begin`, `write_all`, `write_offsets`,
+        `commit`; the offsets of the first records. What `prepare` raises is raised as it is. After an exception a transaction may
+        be open: `abort`."""
 
     async def commit(self) -> None:
         """After a return the transaction is committed; after an exception it is not known: ask the log, never guess."""

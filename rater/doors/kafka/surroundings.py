@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -47,12 +48,13 @@ class Surroundings:
 
     now: Callable[[], float]  # seconds, monotonic
     sleep: Callable[[float], Awaitable[None]]
-    in_thread: InThread  # decides a batch
+    in_thread: InThread  # decides a batch, where the writer has no thread of its own
     aside: InThread  # what takes long, while other partitions' batches are decided
     unhurried: InThread  # whose turn it is, `saving` or `making_room`: it rests, and never waits for a thread
     new_key: Callable[[], bytes]  # 16 bytes nobody can guess, for a state that begins
     say: Callable[[int, str], None]  # a sentence about a partition, for the log
     watch: "Watch"
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext  # around what decides a batch: so many at once
     saving: Turns = field(default_factory=Turns)  # one partition at a time copies its state and writes it
     making_room: Turns = field(default_factory=Turns)  # one at a time asks for the memory of its next set of ids
 

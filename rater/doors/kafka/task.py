@@ -448,7 +448,8 @@ class PartitionTask:
 
         def prepare() -> tuple[Bodies, dict[Place, int]]:
             nonlocal decided
-            decided = decide()
+            with self._around.turn():
+                decided = decide()
             self._transaction_open = True
             mark = decided.watermark
             return decided.stored, {self._calls: mark.next_cdr, self._commands: mark.next_command}

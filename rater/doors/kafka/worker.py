@@ -20,7 +20,7 @@ from rater.doors.faust_process import bare_app, run_app
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.compression import CODECS
 from rater.doors.kafka.crew import Crew, Kit
-from rater.doors.kafka.engine_threads import engine_threads
+from rater.doors.kafka.engine_threads import EngineThreads
 from rater.doors.kafka.live import LivePage, warm
 from rater.doors.kafka.measures import Measures
 from rater.doors.kafka.names import COMMANDS, Names
@@ -75,7 +75,7 @@ class RatingService(mode.Service):
         self, settings: WorkerSettings, rules: RuleSets, board: StatusBoard, live: LivePage, **kwargs: Any
     ) -> None:
         self.settings, self.rules, self.board, self.live = settings, rules, board, live
-        self._threads = engine_threads(settings.engine_threads, settings.engine_scheduling)
+        self._engine = EngineThreads(settings.engine_threads, settings.engine_scheduling)
         self._aside = ThreadPoolExecutor(ASIDE_THREADS, "rater-aside")
         self._unhurried = ThreadPoolExecutor(UNHURRIED_THREADS, "rater-unhurried")
         self._log: KafkaLog | None = None
@@ -90,7 +90,8 @@ class RatingService(mode.Service):
         around = Surroundings(
             now=monotonic,
             sleep=asyncio.sleep,
-            in_thread=lambda work: loop.run_in_executor(self._threads, work),
+            turn=self._engine.turn,
+            in_thread=lambda work: loop.run_in_executor(self._engine.pool, work),
             aside=lambda work: loop.run_in_executor(self._aside, work),
             unhurried=lambda work: loop.run_in_executor(self._unhurried, work),
             new_key=lambda: secrets.token_bytes(16),
@@ -143,7 +144,7 @@ class RatingService(mode.Service):
             await self._crew.leave()
         if self._log is not None:
             await self._log.close()
-        for threads in (self._threads, self._aside, self._unhurried):
+        for threads in (self._engine.pool, self._aside, self._unhurried):
             threads.shutdown(wait=False)
 
 
