@@ -51,8 +51,6 @@ STREAMS_SHARE_MAX = 0.5
 P99_MS_MAX = 60.0
 STOP_S_MAX = 2.0
 DELAY_COMMIT_MS = 20
-# What docs/operations.md says of commit intervals of less than 100 ms where brokers share the worker's cores.
-DELAY_SCHEDULING = "idle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +206,7 @@ def delay(scene: Scene, found: Found, sizes: Sizes, lines: list[bytes], per_s: f
     progress("kafka: delay")
     warm = int(per_s * sizes.warm_s)
     measured = lines[warm : warm + int(per_s * sizes.delay_s)]
-    worker = Worker(scene, "worker-0", commit_interval_ms=str(DELAY_COMMIT_MS), engine_scheduling=DELAY_SCHEDULING)
+    worker = Worker(scene, "worker-0", commit_interval_ms=str(DELAY_COMMIT_MS))
     windows = []
     try:
         wait_until(lambda: worker.running() == PARTITIONS, "a worker to begin")
@@ -232,7 +230,7 @@ def delay(scene: Scene, found: Found, sizes: Sizes, lines: list[bytes], per_s: f
         p50=round(kafka_delay.median_ms(windows, 0.5), 1), p999=round(kafka_delay.median_ms(windows, 0.999), 1),
         calls_per_s=round(min(window.per_s for window in windows)), asked=round(per_s),
         sampled=sum(len(window.settled) for window in windows), commit_interval_ms=DELAY_COMMIT_MS,
-        engine_scheduling=DELAY_SCHEDULING, broker_files=found.broker_files,
+        broker_files=found.broker_files,
         warmed_s=round(steps * sizes.warm_s), still_compiling=round(compiling, 3),
         worker_us=a_call_us(window.spent.worker_s for window in windows),
         broker_us=a_call_us(window.spent.broker_s for window in windows),

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from rater.doors.kafka import client_connection
-from rater.doors.kafka import settings as settings_module
 from rater.doors.kafka.compression import CODECS
 from rater.doors.kafka.settings import KEYS, WORKER_KEYS, WorkerSettings, load_connection, load_worker_settings
 from rater.doors.kafka.worker import limits_of
@@ -119,7 +118,6 @@ def test_every_setting_can_be_given_by_the_file_except_the_secrets(least: dict[s
         ("RATER_SESSION_TIMEOUT_MS", "-1", "expected a whole number from 1000"),
         ("RATER_SNAPSHOT_INTERVAL_S", "", "expected a whole number from 1"),
         ("RATER_ENGINE_THREADS", "0", "expected a whole number from 1 to 256"),
-        ("RATER_ENGINE_SCHEDULING", "low", "expected one of normal, idle"),
         ("RATER_SECURITY_PROTOCOL", "TLS", "expected one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
         ("RATER_SASL_MECHANISM", "OAUTHBEARER", "expected one of SCRAM-SHA-512, SCRAM-SHA-256, PLAIN"),
         ("RATER_ALLOW_PLAINTEXT", "yes", "expected true or false"),
@@ -131,16 +129,6 @@ def test_a_wrong_value_is_told_with_what_was_found_and_expected(
     told = refusal(least | {setting: value})
     assert told.startswith(f"{setting} is '{value}'; ")
     assert expected in told
-
-
-def test_threads_that_give_way_are_refused_where_the_system_has_none(
-    least: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = least | {"RATER_ENGINE_SCHEDULING": "idle"}
-    assert load(asked).engine_scheduling == "idle"
-    monkeypatch.setattr(settings_module, "CAN_BE_IDLE", False)
-    assert refusal(asked) == ("RATER_ENGINE_SCHEDULING is idle, which only Linux has; expected normal on this system")
-    assert load(least).engine_scheduling == "normal"
 
 
 def test_a_wrong_value_in_the_file_names_the_file_and_the_key(least: dict[str, str], tmp_path: Path) -> None:

@@ -6,12 +6,9 @@ Where how it starts is in question it starts as `python -m rater worker`; elsewh
 import asyncio
 import itertools
 import json
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +17,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from benchmarks.workload import Shape, calls, commands, write_deck
 from tests.kafka.broker import KafkaCluster
 from tests.kafka.checker_io import main as checked
-from tests.kafka.scheduling import may_come_back
 from tests.kafka.workers import ROOT, Deployment, Worker, ending, running
 
 Deploy = Callable[..., Deployment]
@@ -97,36 +93,6 @@ def test_a_worker_rates_what_comes_and_stops_when_told(deploy: Deploy):
     assert [line["record_id"] for line in lines] == ["r-1", "r-2"]
     assert [line["account_version"] for line in lines] == [4, 5]
     assert "Traceback" not in worker.log()
-
-
-def giving_way(pid: int) -> set[int]:
-    """The threads of a process that give way now."""
-    found = set()
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(ProcessLookupError):
-            if os.sched_getscheduler(int(thread.name)) == os.SCHED_IDLE:
-                found.add(int(thread.name))
-    return found
-
-
-def test_of_a_worker_that_gives_way_only_the_threads_that_rate_do_and_only_while_they_rate(deploy: Deploy):
-    deployment = deploy()
-    worker = deployment.worker(RATER_ENGINE_SCHEDULING="idle")
-    with ending(worker):
-        worker.wait_running(2)
-        deployment.feed("account-commands", ACCOUNT)
-        pid, seen, numbers_of_calls = worker.process.pid, set[int](), itertools.count()
-        until = time.monotonic() + 30
-        while not seen and time.monotonic() < until:
-            deployment.feed("cdrs", [call(f"r-{n}") for n in itertools.islice(numbers_of_calls, 2_000)])
-            decided = time.monotonic() + 1
-            while time.monotonic() < decided:
-                seen |= giving_way(pid)
-            if not may_come_back():
-                break
-        assert bool(seen) == may_come_back()
-        assert pid not in seen  # that one talks to the brokers
-        assert not giving_way(pid)
 
 
 def test_a_worker_that_was_killed_goes_on_where_the_log_stands(deploy: Deploy):

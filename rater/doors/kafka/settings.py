@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rater.doors.kafka.compression import CODECS
-from rater.doors.kafka.engine_threads import CAN_BE_IDLE, IDLE, NORMAL, SCHEDULING
 from rater.doors.settings import values
 from rater.doors.settings.connection import CONNECTION_KEYS, CONNECTION_SECRETS, Connection, make_connection
 from rater.doors.settings.log_keys import LOG_KEYS
@@ -37,7 +36,6 @@ class WorkerSettings:
     request_timeout_ms: int = 10_000
     snapshot_interval_s: int = 60
     engine_threads: int = 2  # so that a partition need not wait for another
-    engine_scheduling: str = NORMAL
     internal_secret: Secret | None = None
     log_format: str = "auto"
     log_file: Path | None = None
@@ -61,7 +59,6 @@ WORKER_KEYS: Mapping[str, Parse] = {
     "transaction_version": values.one_of("auto", "1", "2"),
     "snapshot_interval_s": values.whole(1, 86_400, 60),
     "engine_threads": values.whole(1, 256, 2),
-    "engine_scheduling": values.one_of(*SCHEDULING),
     "internal_secret": values.secret,
     "internal_secret_file": values.secret_file,
     **LOG_KEYS,
@@ -83,8 +80,6 @@ def load_worker_settings(
     own = {key: found[key] for key in WORKER_KEYS if key in found}
     settings = WorkerSettings(connection=connection, request_timeout_ms=connection.request_timeout_ms, **own)
     _check_times(settings)
-    if settings.engine_scheduling == IDLE and not CAN_BE_IDLE:
-        raise SettingsRefused("RATER_ENGINE_SCHEDULING is idle, which only Linux has; expected normal on this system")
     return settings
 
 

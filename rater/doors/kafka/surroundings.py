@@ -54,7 +54,7 @@ class Surroundings:
     new_key: Callable[[], bytes]  # 16 bytes nobody can guess, for a state that begins
     say: Callable[[int, str], None]  # a sentence about a partition, for the log
     watch: "Watch"
-    turn: Callable[[], AbstractContextManager[None]] = nullcontext  # around what decides a batch: so many at once
+    turn: AbstractContextManager[object] = field(default_factory=nullcontext)  # to decide a batch: so many at once
     saving: Turns = field(default_factory=Turns)  # one partition at a time copies its state and writes it
     making_room: Turns = field(default_factory=Turns)  # one at a time asks for the memory of its next set of ids
 

@@ -448,7 +448,7 @@ class PartitionTask:
 
         def prepare() -> tuple[Bodies, dict[Place, int]]:
             nonlocal decided
-            with self._around.turn():
+            with self._around.turn:
                 decided = decide()
             self._transaction_open = True
             mark = decided.watermark

@@ -8,6 +8,7 @@ supervises it starts a new one.
 import asyncio
 import logging
 import secrets
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from rater.doors.faust_process import bare_app, run_app
 from rater.doors.kafka.client import KafkaLog
 from rater.doors.kafka.compression import CODECS
 from rater.doors.kafka.crew import Crew, Kit
-from rater.doors.kafka.engine_threads import EngineThreads
 from rater.doors.kafka.live import LivePage, warm
 from rater.doors.kafka.measures import Measures
 from rater.doors.kafka.names import COMMANDS, Names
@@ -75,7 +75,9 @@ class RatingService(mode.Service):
         self, settings: WorkerSettings, rules: RuleSets, board: StatusBoard, live: LivePage, **kwargs: Any
     ) -> None:
         self.settings, self.rules, self.board, self.live = settings, rules, board, live
-        self._engine = EngineThreads(settings.engine_threads, settings.engine_scheduling)
+        self._engine = ThreadPoolExecutor(
+            settings.engine_threads, "rater-engine"
+        )  # of partitions that have no thread of their own
         self._aside = ThreadPoolExecutor(ASIDE_THREADS, "rater-aside")
         self._unhurried = ThreadPoolExecutor(UNHURRIED_THREADS, "rater-unhurried")
         self._log: KafkaLog | None = None
@@ -90,8 +92,8 @@ class RatingService(mode.Service):
         around = Surroundings(
             now=monotonic,
             sleep=asyncio.sleep,
-            turn=self._engine.turn,
-            in_thread=lambda work: loop.run_in_executor(self._engine.pool, work),
+            turn=threading.Semaphore(settings.engine_threads),
+            in_thread=lambda work: loop.run_in_executor(self._engine, work),
             aside=lambda work: loop.run_in_executor(self._aside, work),
             unhurried=lambda work: loop.run_in_executor(self._unhurried, work),
             new_key=lambda: secrets.token_bytes(16),
@@ -144,7 +146,7 @@ class RatingService(mode.Service):
             await self._crew.leave()
         if self._log is not None:
             await self._log.close()
-        for threads in (self._engine.pool, self._aside, self._unhurried):
+        for threads in (self._engine, self._aside, self._unhurried):
             threads.shutdown(wait=False)
 
 

@@ -21,7 +21,7 @@ OTHER_VARIABLES = frozenset({"RATER_CACHE_DIR", "RATER_FAILPOINT", "RATER_KAFKA_
 AGENT_PREFIXES = ("api_", "recharge_", "notification_", "mediation_", "history_")
 # What only the rating worker reads; a test holds this against its own table.
 WORKER_ONLY = frozenset({
-    "batch_bytes_max", "batch_records_max", "commit_interval_ms", "compression", "engine_scheduling", "engine_threads",
+    "batch_bytes_max", "batch_records_max", "commit_interval_ms", "compression", "engine_threads",
     "group_instance_id", "internal_secret", "internal_secret_file", "plans", "rates", "snapshot_interval_s",
     "transaction_timeout_ms", "transaction_version", "web_host", "web_port",
 })  # fmt: skip
